@@ -1,0 +1,1 @@
+"""What runs Thalweg on one machine and beyond: the launcher, the command line, pins and deployment files."""

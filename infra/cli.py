@@ -1,0 +1,131 @@
+"""The command `thalweg`."""
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+
+from infra.local import demo
+from infra.local.brokers import BrokerUnavailable
+from infra.local.processes import ChildDied
+from infra.local.replayer import NoSource
+from infra.local.stack import REPOSITORY, AlreadyUp, Options, Stack, read_running
+from infra.local.triton import TritonUnavailable
+from services.replay import compare_features
+from services.runtime.errors import ThalwegError
+from services.runtime.settings import Settings
+from services.runtime.stream import load_stream
+
+EXPECTED = (ThalwegError, BrokerUnavailable, TritonUnavailable, ChildDied, NoSource, AlreadyUp, ValueError)
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; return its exit status: 0 well, 1 something is wrong, 130 interrupted."""
+    given = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return int(given.run(given))
+    except EXPECTED as error:
+        print(f"\nthalweg: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        return INTERRUPTED
+
+
+def _interrupt(_: int, __: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="thalweg", description="Events in, predictions out, learning as labels land.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    show = commands.add_parser("demo", help="play a stream's recorded data through a whole run, and report")
+    _add_stack(show)
+    show.add_argument("--events", type=_count, default=20_000, metavar="N", help="how many events to play (20000)")
+    show.add_argument("--speed", type=_speed, metavar="X|max", help="seconds of event time a second (the stream's own)")
+    show.add_argument("--report", type=Path, metavar="FILE", help="write what was measured, as JSON")
+    show.add_argument("--keep", action="store_true", help="stay up afterwards, until Ctrl-C")
+    show.set_defaults(run=_demo)
+    up = commands.add_parser("up", help="run a stream until Ctrl-C")
+    _add_stack(up)
+    up.set_defaults(run=_up)
+    replay = commands.add_parser("replay", help="fold a running stream's log again and compare the features")
+    replay.add_argument("--stream", default="flights", metavar="S")
+    replay.add_argument("--broker", metavar="HOST:PORT", help="the log to read (that of the run which is up here)")
+    replay.set_defaults(run=_replay)
+    for command in (show, up, replay):
+        command.add_argument(
+            "--schemas", type=Path, default=REPOSITORY / "schemas", help="the folder of stream folders"
+        )
+    return parser
+
+
+def _add_stack(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--stream", default="flights", metavar="S", help="a folder under schemas/ (flights)")
+    parser.add_argument("--partitions", type=_count, default=3, metavar="P", help="partitions of a topic (3)")
+    parser.add_argument("--broker", default="embedded", metavar="embedded|kafka|HOST:PORT", help="which log (embedded)")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"expected a number from 1, got {text!r}")
+    return int(text)
+
+
+def _speed(text: str) -> float:
+    try:
+        speed = float("inf") if text == "max" else float(text)
+    except ValueError:
+        speed = 0.0
+    if not speed > 0:
+        raise argparse.ArgumentTypeError(f"expected a number above 0 or 'max', got {text!r}")
+    return speed
+
+
+def _options(given: argparse.Namespace, *, fresh: bool) -> Options:
+    return Options(given.stream, given.partitions, given.broker, fresh=fresh)
+
+
+def _demo(given: argparse.Namespace) -> int:
+    ours = given.broker in ("embedded", "kafka")
+    wanted = demo.Demo(
+        _options(given, fresh=ours), given.schemas, given.events, given.speed, given.report, keep=given.keep
+    )
+    return 0 if demo.run(wanted) else 1
+
+
+def _up(given: argparse.Namespace) -> int:
+    stream = load_stream(given.schemas, given.stream)
+    with Stack(_options(given, fresh=given.broker == "embedded"), stream, given.schemas) as stack:
+        print(
+            f"{stream.name} is up: broker {stack.broker.address}, POST to"
+            f" {stack.ingestion}/v1/streams/{stream.name}/events, logs in {stack.folder / 'logs'}; Ctrl-C stops it"
+        )
+        while True:
+            stack.check()
+            time.sleep(0.5)
+
+
+def _replay(given: argparse.Namespace) -> int:
+    stream = load_stream(given.schemas, given.stream)
+    running = read_running(REPOSITORY / ".run", stream.name)
+    broker = given.broker or (running.broker if running else None)
+    if broker is None:
+        raise ValueError(f"no run of {stream.name} is up here; start one (thalweg up) or name its --broker HOST:PORT")
+    same = True
+    for result in compare_features(Settings(stream=stream.name, broker=broker), stream):
+        print(
+            f"partition {result.partition}: {result.rows} rows, online {result.online}, replayed {result.replayed}:"
+            f" {'the same' if result.same else 'DIFFERENT'}"
+        )
+        same = same and result.same
+    return 0 if same else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

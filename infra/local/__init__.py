@@ -1,0 +1,1 @@
+"""The local launcher: a broker, Triton and the services as processes of one machine."""

@@ -1,0 +1,122 @@
+"""The demo: a whole run on recorded data, watched from outside, with a report of what an independent reader saw."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from infra.local.ledger import Ledger
+from infra.local.progress import Progress
+from infra.local.quality import Quality
+from infra.local.replayer import Replayer, Sent, records
+from infra.local.stack import Options, Stack
+from services.runtime.stream import Stream, load_stream
+
+STALL_S = 20.0  # without any progress for so long, what is missing is called missing
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What to play: `speed` is seconds of event time a second; None is the stream's own."""
+
+    options: Options
+    schemas: Path
+    events: int | None
+    speed: float | None
+    report: Path | None
+    keep: bool
+
+
+def run(demo: Demo) -> bool:
+    """Play it; return whether every event was predicted exactly once and nothing was refused."""
+    stream = load_stream(demo.schemas, demo.options.stream)
+    timed = records(demo.schemas, stream.name, demo.events)
+    print(f"starting {demo.options.broker} broker, Triton and the services of {stream.name} …", flush=True)
+    began = time.monotonic()
+    with Stack(demo.options, stream, demo.schemas) as stack:
+        print(
+            f"up in {time.monotonic() - began:.1f} s: broker {stack.broker.kind} {stack.broker.version}"
+            f" at {stack.broker.address}, Triton {stack.triton.version}, ingestion at {stack.ingestion}"
+        )
+        ledger = Ledger(stack.settings, stream)
+        try:
+            speed = demo.speed or stream.pipeline.replay.speed
+            replayer = Replayer(stream, stack.ingestion, timed, speed, stack.check)
+            sent = _play(replayer, ledger, stack.check, demo.events)
+            report = _report(stack, stream, ledger, sent)
+        finally:
+            ledger.close()
+        _say(report, demo, stack)
+        if demo.keep:
+            _wait(stack)
+    return _clean(report)
+
+
+def _play(replayer: Replayer, ledger: Ledger, check: Callable[[], None], events: int | None) -> Sent:
+    progress = Progress(ledger, replayer.sent, events)
+    sent = replayer.run(progress)
+    seen, since = (0, 0), time.monotonic()
+    while not ledger.complete(sent) and time.monotonic() - since < STALL_S:
+        now = (len(ledger.arrived), len(ledger.examples))
+        if now != seen:
+            seen, since = now, time.monotonic()
+        check()
+        ledger.check()
+        progress()
+        time.sleep(0.05)
+    progress.close()
+    return sent
+
+
+def _report(stack: Stack, stream: Stream, ledger: Ledger, sent: Sent) -> dict[str, Any]:
+    wall = max(ledger.arrived.values(), default=0.0) - min(sent.events.values(), default=0.0)
+    return {
+        "stream": stream.name,
+        "feature_set": stream.feature_set,
+        "broker": {"kind": stack.broker.kind, "version": stack.broker.version},
+        "triton": {"version": stack.triton.version, "models": stack.triton.models},
+        **ledger.counts(sent),
+        "wall_s": round(wall, 3),
+        "throughput_eps": round(len(ledger.arrived) / wall, 1) if wall > 0 else 0.0,
+        "latency_ms": ledger.latencies_ms(sent),
+        "quality": ledger.qualities(sent),
+    }
+
+
+def _clean(report: dict[str, Any]) -> bool:
+    return not (report["missing"] or report["duplicates"] or report["dead_letters"])
+
+
+def _say(report: dict[str, Any], demo: Demo, stack: Stack) -> None:
+    if demo.report is not None:
+        demo.report.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=2) + b"\n")
+    print(
+        f"\n{report['predictions']} predictions of {report['events_sent']} events: {report['missing']} missing,"
+        f" {report['duplicates']} twice, {report['dead_letters']} dead letters, {report['late']} late;"
+        f" {report['examples']} examples of {report['labels_sent']} labels"
+    )
+    latency = report["latency_ms"]
+    print(
+        f"{report['throughput_eps']:.0f} events/s; from sent to read by a consumer"
+        f" p50 {latency.get('p50')} ms, p99 {latency.get('p99')} ms"
+    )
+    for model, found in report["quality"].items():
+        print(f"  {model:<10}{_line(found)}")
+    print(f"logs: {stack.folder / 'logs'}" + (f"; report: {demo.report}" if demo.report else ""))
+
+
+def _line(found: Quality) -> str:
+    if found.log_loss is None or found.accuracy is None:
+        return "no labels"
+    auc = "   -  " if found.roc_auc is None else f"{found.roc_auc:.4f}"
+    return f"ROC AUC {auc}  log loss {found.log_loss:.4f}  accuracy {found.accuracy:.4f}"
+
+
+def _wait(stack: Stack) -> None:
+    print(f"still up: POST to {stack.ingestion}/v1/streams/{stack.stream.name}/events; Ctrl-C stops it", flush=True)
+    while True:
+        stack.check()
+        time.sleep(0.5)

@@ -1,0 +1,131 @@
+"""The independent ledger: reads what comes out of the log and compares it with what was sent, id by id.
+
+Nothing here is taken from what a service says of itself.
+"""
+
+import threading
+import time
+from collections import Counter
+
+import msgspec
+import numpy as np
+
+from infra.local.quality import Quality, quality
+from infra.local.replayer import Sent
+from services.runtime.errors import Retry
+from services.runtime.frames import Frame
+from services.runtime.kafka import Tail
+from services.runtime.schemas import examples_frame
+from services.runtime.settings import Settings
+from services.runtime.stream import Stream
+
+BATCH = 5000
+
+
+class Seen(msgspec.Struct):
+    """What a consumer needs of a prediction."""
+
+    event_id: str
+    prediction: dict[str, float]
+    scores: dict[str, float]
+
+
+class Ledger:
+    """Reads the output topics on a thread of its own from the moment it is made; `close` ends it."""
+
+    def __init__(self, settings: Settings, stream: Stream) -> None:
+        self._field = stream.pipeline.label.field
+        self._horizon = stream.pipeline.label.horizon.seconds
+        self._decode = msgspec.json.Decoder(Seen).decode
+        self._examples_frame: Frame = examples_frame(stream)
+        self._topics = {stream.topic(k): k for k in ("predictions", "examples", "late", "dead-letter")}
+        self._tails = [Tail(settings, topic, from_beginning=False) for topic in self._topics]
+        self.arrived: dict[str, float] = {}  # id: when its first prediction came, monotonic seconds
+        self.served: dict[str, float] = {}
+        self.scores: dict[str, dict[str, float]] = {}  # model: id: score
+        self.examples: Counter[str] = Counter()
+        self.records: Counter[str] = Counter()  # topic kind: records, or rows where a record is a batch
+        self._closing = threading.Event()
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._run, name="ledger", daemon=True)
+        self._thread.start()
+
+    def check(self) -> None:
+        """Raise what went wrong on the ledger's thread: a ledger that stopped reading must not look like a loss."""
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            while not self._closing.is_set():
+                self._read()
+        except Exception as error:  # noqa: BLE001 - carried to the thread that asks
+            self._error = error
+        for tail in self._tails:
+            tail.close()
+
+    def _read(self) -> None:
+        for tail, kind in zip(self._tails, self._topics.values(), strict=True):
+            try:
+                found = tail.poll(BATCH, 0.02)
+            except Retry:
+                continue
+            now = time.monotonic()
+            for record in found:
+                if kind == "predictions":
+                    self._prediction(record.value, now)
+                elif kind == "examples":
+                    self.examples.update(self._examples_frame.decode(record).column("event_id").to_pylist())
+                self.records[kind] += 1
+
+    def _prediction(self, value: bytes, now: float) -> None:
+        seen = self._decode(value)
+        name = seen.event_id
+        if name in self.arrived:
+            return
+        self.served[name] = seen.prediction[self._field]
+        for version, score in seen.scores.items():
+            self.scores.setdefault(version.partition("@")[0], {})[name] = score
+        self.arrived[name] = now
+
+    def complete(self, sent: Sent) -> bool:
+        """Whether every event has its prediction and every label its example."""
+        return len(self.arrived) >= len(sent.events) and len(self.examples) >= len(sent.labels)
+
+    def close(self) -> None:
+        self._closing.set()
+        self._thread.join()
+
+    # The report
+
+    def counts(self, sent: Sent) -> dict[str, int]:
+        predicted = sent.events.keys() & self.arrived.keys()
+        unlabelled = [name for name in predicted if name not in self.examples]
+        timed_out = sum(sent.times[name] + self._horizon < sent.newest_label for name in unlabelled)
+        return {
+            "events_sent": len(sent.events),
+            "predictions": self.records["predictions"],
+            "missing": len(sent.events) - len(predicted),
+            "duplicates": self.records["predictions"] - len(self.arrived),
+            "labels_sent": len(sent.labels),
+            "examples": self.examples.total(),
+            "waiting_for_label": len(unlabelled) - timed_out,
+            "timed_out": timed_out,
+            "late": self.records["late"],
+            "dead_letters": self.records["dead-letter"],
+        }
+
+    def latencies_ms(self, sent: Sent) -> dict[str, float]:
+        """Return how long events took from before they were sent until a consumer had their prediction."""
+        values = [(self.arrived[name] - at) * 1e3 for name, at in sent.events.items() if name in self.arrived]
+        if not values:
+            return {}
+        points = {"p50": 50.0, "p95": 95.0, "p99": 99.0, "max": 100.0}
+        return {name: round(float(np.percentile(values, point)), 1) for name, point in points.items()}
+
+    def qualities(self, sent: Sent) -> dict[str, Quality]:
+        """Score all models on the same events: those that have both a prediction and a label."""
+        names = [name for name in sent.labels if name in self.arrived]
+        labels = [sent.labels[name] for name in names]
+        models = {"served": self.served, **self.scores, "prior": sent.prior, "no_change": sent.no_change}
+        return {model: quality([scores[name] for name in names], labels) for model, scores in models.items()}

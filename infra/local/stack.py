@@ -1,0 +1,171 @@
+"""A whole Thalweg on this machine: broker, Triton and the services of one stream, each a process of its own."""
+
+import os
+import shutil
+import socket
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+import msgspec
+
+from infra.local import brokers, triton
+from infra.local.brokers import Broker, TopicSpec
+from infra.local.processes import ChildDied, Children
+from infra.local.triton import Triton
+from services.runtime.settings import Settings
+from services.runtime.signing import make_keys
+from services.runtime.stream import TOPICS, UNPARTITIONED, Stream
+
+REPOSITORY = Path(__file__).parents[2]
+SERVICES = ("ingestion", "features", "inference", "labels", "learner")
+PORT = 8080
+READY_S = 60.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """What to run. `fresh` drops what an earlier run of the same stream left in `run_dir`."""
+
+    stream: str
+    partitions: int = 3
+    broker: str = "embedded"
+    run_dir: Path = REPOSITORY / ".run"
+    fresh: bool = True
+
+
+class AlreadyUp(RuntimeError):  # noqa: N818 - a state that the operator can change, as the message says
+    """A run of this stream is up already in the same folder."""
+
+
+class Running(msgspec.Struct, frozen=True):
+    """What `<run_dir>/<stream>/running.json` says to other commands while a run is up."""
+
+    pid: int
+    broker: str
+    ingestion: str
+    data: str
+
+
+class Stack:
+    """Starts everything on entry, stops everything on exit. `check` raises ChildDied as soon as a part is dead."""
+
+    broker: Broker
+    triton: Triton
+    ingestion: str
+
+    def __init__(self, options: Options, stream: Stream, schemas: Path) -> None:
+        self.options, self.stream, self._schemas = options, stream, schemas
+        self.folder = options.run_dir / stream.name
+        self.data = self.folder / "data"
+        self._children = Children(self.folder / "logs")
+
+    @property
+    def settings(self) -> Settings:
+        """What a client of the run reads from."""
+        return Settings(stream=self.stream.name, schemas=self._schemas, broker=self.broker.address, data=self.data)
+
+    def __enter__(self) -> Self:
+        self._claim()
+        try:
+            self._start()
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def check(self) -> None:
+        self._children.check()
+
+    def _claim(self) -> None:
+        running = read_running(self.options.run_dir, self.stream.name)
+        if running is not None:
+            raise AlreadyUp(
+                f"{self.stream.name} is up already (process {running.pid}); stop that one first: Ctrl-C there"
+            )
+        if self.options.fresh:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        self.data.mkdir(parents=True, exist_ok=True)
+
+    def _start(self) -> None:
+        make_keys(self.data / "keys")
+        self.broker = brokers.start(self.options.broker, self._children, self.folder)
+        address = triton.start(self._children, self.folder, self.data, self.stream)
+        brokers.wait_ready(self.broker, self._children)
+        brokers.create_topics(self.broker, self._topics())
+        self._start_services(address)
+        self.triton = triton.wait_ready(address, f"{self.stream.name}_online", self._children)
+        self._wait_ingestion()
+        running = Running(os.getpid(), self.broker.address, self.ingestion, str(self.data))
+        (self.folder / "running.json").write_bytes(msgspec.json.encode(running))
+
+    def _stop(self) -> None:
+        (self.folder / "running.json").unlink(missing_ok=True)
+        self._children.stop()
+
+    def _topics(self) -> dict[str, TopicSpec]:
+        def spec(kind: str) -> TopicSpec:
+            config = {"cleanup.policy": "compact"} if kind == "models" and self.broker.kind != "embedded" else {}
+            return TopicSpec(1 if kind in UNPARTITIONED else self.options.partitions, config)
+
+        return {self.stream.topic(kind): spec(kind) for kind in TOPICS}
+
+    def _start_services(self, triton_address: str) -> None:
+        port = _port()
+        self.ingestion = f"http://127.0.0.1:{port}"
+        environment = {
+            **os.environ,
+            "THALWEG_STREAM": self.stream.name,
+            "THALWEG_SCHEMAS": str(self._schemas),
+            "THALWEG_BROKER": self.broker.address,
+            "THALWEG_DATA": str(self.data),
+            "THALWEG_INFERENCE_TRITON": triton_address,
+            "THALWEG_INGESTION_PORT": str(port),
+        }
+        for service in SERVICES:
+            self._children.start(
+                service, [sys.executable, "-m", f"services.{service}"], env=environment, cwd=REPOSITORY
+            )
+
+    def _wait_ingestion(self) -> None:
+        deadline = time.monotonic() + READY_S
+        while True:
+            self.check()
+            try:
+                httpx.get(f"{self.ingestion}/healthz", timeout=1).raise_for_status()
+            except httpx.HTTPError:
+                if time.monotonic() > deadline:
+                    log = self._children.logs / "ingestion.log"
+                    raise ChildDied(f"ingestion does not answer after {READY_S:.0f} s; see {log}") from None
+                time.sleep(0.1)
+            else:
+                return
+
+
+def read_running(run_dir: Path, stream: str) -> Running | None:
+    """Return the run of this stream that is up, if there is one."""
+    try:
+        running = msgspec.json.decode((run_dir / stream / "running.json").read_bytes(), type=Running)
+        os.kill(running.pid, 0)
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return running
+
+
+def _port() -> int:
+    """Return the port that the README names, or another if that one is taken."""
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", PORT))
+        except OSError:
+            return brokers.free_ports(1)[0]
+    return PORT

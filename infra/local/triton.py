@@ -1,0 +1,132 @@
+"""A real Triton server on this machine, from its wheel: the model repository, the process, and what it serves.
+
+It lives in an environment of its own (`.venv-triton`, made by `infra/setup`), whose `python3` must come first on PATH:
+the Python backend's stub takes its packages from there.
+"""
+
+import ctypes
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tritonclient import grpc
+from tritonclient.utils import InferenceServerException
+
+from infra.local.brokers import free_ports
+from infra.local.processes import Children
+from services.runtime.stream import Stream
+
+ENVIRONMENT = Path(__file__).parents[2] / ".venv-triton"
+PACKAGES = ENVIRONMENT / "lib" / "python3.11" / "site-packages"
+SERVER = PACKAGES / "pytriton" / "tritonserver"
+READY_S = 60
+_CONFIG = """\
+# The online model of {name}: what it takes and gives is in services/inference/online_model.py.
+backend: "python"
+max_batch_size: 0
+input: [
+  {{ name: "FEATURES", data_type: TYPE_FP32, dims: [ -1, {columns} ] }},
+  {{ name: "VERSION", data_type: TYPE_INT64, dims: [ 1 ] }}
+]
+output: [
+  {{ name: "SCORE", data_type: TYPE_FP64, dims: [ -1 ] }},
+  {{ name: "VERSION", data_type: TYPE_INT64, dims: [ 1 ] }}
+]
+instance_group: [ {{ kind: KIND_CPU, count: 1 }} ]
+parameters: [
+  {{ key: "data", value: {{ string_value: "{data}" }} }},
+  {{ key: "stream", value: {{ string_value: "{name}" }} }},
+  {{ key: "columns", value: {{ string_value: "{names}" }} }}
+]
+"""
+_MODEL = "from services.inference.online_model import TritonPythonModel\n\n__all__ = ['TritonPythonModel']\n"
+
+
+class TritonUnavailable(RuntimeError):  # noqa: N818 - a state that the operator can change, as the message says
+    """The server can't be started or does not get ready."""
+
+
+@dataclass(frozen=True)
+class Triton:
+    """A running server; `models` are those that it has loaded."""
+
+    address: str
+    version: str
+    models: tuple[str, ...]
+
+
+def start(children: Children, run_dir: Path, data: Path, stream: Stream) -> str:
+    """Start the server with the stream's online model; return its gRPC address. `wait_ready` says when it answers."""
+    _check_python()
+    home = (run_dir / "triton").resolve()
+    _write_model(home / "models" / f"{stream.name}_online", data.resolve(), stream)
+    _link_backend(home / "backends" / "python")
+    http, rpc, metrics = free_ports(3)
+    ports = {"http": http, "grpc": rpc, "metrics": metrics}
+    listen = [f"--{kind}-{what}" for kind, port in ports.items() for what in ("address=127.0.0.1", f"port={port}")]
+    argv = [
+        SERVER / "bin" / "tritonserver",
+        f"--model-repository={home / 'models'}",
+        f"--backend-directory={home / 'backends'}",
+        "--model-control-mode=explicit",
+        f"--load-model={stream.name}_online",
+        *listen,
+    ]
+    children.start("triton", argv, env=_environment())
+    return f"127.0.0.1:{rpc}"
+
+
+def wait_ready(address: str, model: str, children: Children) -> Triton:
+    """Return once the model answers; ChildDied if the server ended, TritonUnavailable after a minute."""
+    client, deadline = grpc.InferenceServerClient(address), time.monotonic() + READY_S
+    while not _ready(client, model):
+        children.check()
+        if time.monotonic() > deadline:
+            raise TritonUnavailable(f"{model} is not ready after {READY_S} s; see {children.logs / 'triton.log'}")
+        time.sleep(0.1)
+    version = client.get_server_metadata().version
+    models = tuple(sorted(m.name for m in client.get_model_repository_index().models if m.state == "READY"))
+    client.close()
+    return Triton(address, version, models)
+
+
+def _ready(client: grpc.InferenceServerClient, model: str) -> bool:
+    try:
+        return bool(client.is_model_ready(model))
+    except InferenceServerException:
+        return False
+
+
+def _write_model(folder: Path, data: Path, stream: Stream) -> None:
+    (folder / "1").mkdir(parents=True, exist_ok=True)
+    names = "\\n".join(stream.columns).replace('"', '\\"')
+    config = _CONFIG.format(name=stream.name, columns=len(stream.columns), data=data, names=names)
+    (folder / "config.pbtxt").write_text(config)
+    (folder / "1" / "model.py").write_text(_MODEL)
+
+
+def _link_backend(folder: Path) -> None:
+    """Lay out the Python backend as the server expects it: the library, its helper and the stub of this Python."""
+    folder.mkdir(parents=True, exist_ok=True)
+    stub = SERVER / "python_backend_stubs" / "3.11" / "triton_python_backend_stub"
+    for file in [*(SERVER / "backends" / "python").iterdir(), stub]:
+        link = folder / file.name
+        link.unlink(missing_ok=True)
+        link.symlink_to(file)
+
+
+def _environment() -> dict[str, str]:
+    path = f"{ENVIRONMENT / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
+    return {**os.environ, "PATH": path, "LD_LIBRARY_PATH": str(PACKAGES / "nvidia_pytriton.libs")}
+
+
+def _check_python() -> None:
+    if not SERVER.is_dir():
+        raise TritonUnavailable(f"{ENVIRONMENT} is missing or incomplete; run ./infra/setup")
+    try:
+        ctypes.CDLL("libpython3.11.so.1.0")
+    except OSError as error:
+        raise TritonUnavailable(
+            "Triton needs libpython3.11.so; install it with: apt-get install libpython3.11"
+        ) from error

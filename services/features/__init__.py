@@ -1,0 +1,6 @@
+"""Features: turns events into feature vectors, a batch at a time.
+
+Reads `events`; writes `features`, `late`, `dead-letter`; keeps windows and last values per key, one set a partition.
+A bad record goes to `dead-letter`; anything else that goes wrong ends the process, and a restart folds again.
+Start here: `core.py`, then `engine.py`.
+"""

@@ -1,0 +1,21 @@
+"""Entry point of features."""
+
+import os
+
+from services.features.core import SERVICE, FeaturesCore
+from services.runtime.process import run_service, serve
+from services.runtime.settings import Settings
+from services.runtime.stage import Cores
+from services.runtime.stream import load_stream
+
+
+def main() -> None:
+    settings = Settings.load(SERVICE, os.environ)
+    stream = load_stream(settings.schemas, settings.stream)
+    FeaturesCore(stream, 0).warm_up()
+    stage = Cores(lambda partition: FeaturesCore(stream, partition))
+    serve(SERVICE, settings, stream, ["events"], stage, stream.feature_set)
+
+
+if __name__ == "__main__":
+    run_service(SERVICE, main)

@@ -1,0 +1,31 @@
+"""The columns of a batch of events, made when they are first asked for."""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats: TypeAlias = NDArray[np.float64]
+
+
+class Batch:
+    """The columns of a batch: event times in microseconds, which events still join the state, and fields on demand."""
+
+    def __init__(self, column: Callable[[str], list[Any]], times: NDArray[np.int64], joins: NDArray[np.bool_]) -> None:
+        self._column = column
+        self.times = times
+        self.joins = joins
+        self._numbers: dict[str, Floats] = {}
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def objects(self, field: str) -> list[Any]:
+        return self._column(field)
+
+    def numbers(self, field: str) -> Floats:
+        """Return a field as float64, NaN where it is null."""
+        if field not in self._numbers:
+            self._numbers[field] = np.array(self._column(field), np.float64)
+        return self._numbers[field]

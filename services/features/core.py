@@ -1,0 +1,92 @@
+"""Events become feature vectors: validate, fold, hand on. Pure; everything that it knows came from the log."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from services.features.engine import Engine
+from services.runtime.codec import Decoded, JsonCodec
+from services.runtime.dead_letters import dead_letter, key_reject
+from services.runtime.frames import matrix, times
+from services.runtime.records import Outgoing, Record
+from services.runtime.schemas import features_frame
+from services.runtime.stream import Stream
+
+SERVICE = "features"
+
+
+class FeaturesCore:
+    """Folds one partition of `events`. Every good record yields one row of `features`, late or not."""
+
+    def __init__(self, stream: Stream, partition: int) -> None:
+        self._stream = stream
+        self._partition = partition
+        self._codec = JsonCodec("event", stream.event)
+        self._frame = features_frame(stream)
+        self._engine = Engine(stream)
+
+    def fold(self, records: Sequence[Record]) -> list[Outgoing]:
+        events = self._codec.decode([record.value for record in records])
+        self._refuse_wrong_keys(events, records)
+        outgoing = [
+            dead_letter(self._stream.topic("dead-letter"), SERVICE, records[place], reject)
+            for place, reject in sorted(events.rejects.items())
+        ]
+        if events.rows:
+            vectors, late = self._engine.fold(events.column, events.times[self._stream.pipeline.stream.time])
+            outgoing.append(self._features(events, [records[place].offset for place in events.places], vectors))
+            outgoing += [self._late(records[events.places[row]]) for row in np.flatnonzero(late)]
+        return outgoing
+
+    def warm_up(self) -> None:
+        """Compile the kernels, or load them from their cache, before the first event waits for them."""
+        self._engine.fold(lambda _: [], np.zeros(0, np.int64))
+
+    def _refuse_wrong_keys(self, events: Decoded, records: Sequence[Record]) -> None:
+        field = self._stream.key
+        wrong = {}
+        for place, key in zip(events.places, events.column(field), strict=True):
+            reject = key_reject(records[place].key, field, key)
+            if reject is not None:
+                wrong[place] = reject
+        if wrong:
+            events.drop(wrong)
+
+    def _features(self, events: Decoded, offsets: list[int], vectors: NDArray[np.float32]) -> Outgoing:
+        rule = self._stream.pipeline.stream
+        columns = [
+            pa.array(events.column(rule.id), pa.string()),
+            pa.array(events.column(rule.key), pa.string()),
+            times(events.times[rule.time]),
+            pa.array(offsets, pa.int64()),
+            matrix(vectors),
+        ]
+        value = self._frame.encode(columns)
+        return Outgoing(self._stream.topic("features"), value, partition=self._partition, headers=self._frame.headers)
+
+    def _late(self, record: Record) -> Outgoing:
+        place = f"{record.partition}/{record.offset}".encode()
+        return Outgoing(self._stream.topic("late"), record.value, record.key, 0, [("thalweg-source", place)])
+
+    def snapshot(self) -> bytes:
+        return msgspec.msgpack.encode(self._engine.state(), enc_hook=_array_out)
+
+    def restore(self, state: bytes) -> None:
+        loaded = msgspec.msgpack.decode(state)
+        loaded["arrays"] = [[_array_in(array) for array in arrays] for arrays in loaded["arrays"]]
+        self._engine.load(loaded)
+
+
+def _array_out(array: Any) -> list[Any]:  # noqa: ANN401 - msgspec's hook takes anything
+    if not isinstance(array, np.ndarray):
+        raise NotImplementedError(type(array))
+    return [array.dtype.str, list(array.shape), array.tobytes()]
+
+
+def _array_in(parts: list[Any]) -> NDArray[Any]:
+    kind, shape, content = parts
+    return np.frombuffer(content, kind).reshape(shape)

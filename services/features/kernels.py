@@ -1,0 +1,170 @@
+"""The compiled folds: one pass over the events of a batch, in order, each reading its group's past and then joining it.
+
+Every kernel reads before it writes, so an event never sees itself, and does scalar arithmetic in a fixed order, so that
+cutting a batch anywhere gives the same bits. Missing numbers are NaN going in and coming out. `slots` says which row of
+the state is the event's group; an event with `joins` false is too late to change anything and only reads.
+"""
+
+import math
+from collections.abc import Callable
+from typing import TypeAlias, TypeVar
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Ints: TypeAlias = NDArray[np.int64]
+Floats: TypeAlias = NDArray[np.float64]
+Bools: TypeAlias = NDArray[np.bool_]
+Function = TypeVar("Function", bound=Callable[..., object])
+compiled: Callable[[Function], Function] = njit(cache=True)
+
+COUNT, FILLED, SUM, M2, MIN, MAX = range(6)  # what a lane accumulates; M2 stands right behind its FILLED and SUM
+NEVER = -(2**63)
+
+
+@compiled
+def fold_panes(
+    slots: Ints,
+    panes: Ints,
+    joins: Bools,
+    values: Floats,
+    kinds: Ints,
+    sources: Ints,
+    span: int,
+    tags: Ints,
+    lanes: Floats,
+    out: Floats,
+) -> None:
+    """Fold a windowed table. A window is the event's own pane and the `span - 1` before it.
+
+    `tags` (groups, ring) names the pane that a ring slot holds, `lanes` (groups, ring, lanes) its accumulators;
+    `values` (fields, events) and `sources` (lanes) say which field a lane takes; `out` (lanes, events) is the read.
+    """
+    ring = tags.shape[1]
+    for i in range(slots.shape[0]):
+        group, pane = slots[i], panes[i]
+        for lane in range(kinds.shape[0]):
+            out[lane, i] = math.nan if kinds[lane] >= MIN else 0.0
+        for seen in range(pane - span + 1, pane + 1):
+            if tags[group, seen % ring] == seen:
+                _merge(kinds, lanes[group, seen % ring], out, i)
+        if joins[i]:
+            place = pane % ring
+            if tags[group, place] < pane:
+                tags[group, place] = pane
+                for lane in range(kinds.shape[0]):
+                    lanes[group, place, lane] = math.nan if kinds[lane] >= MIN else 0.0
+            if tags[group, place] == pane:
+                _add(kinds, sources, values, i, lanes[group, place])
+
+
+@compiled
+def _merge(kinds: Ints, pane: Floats, out: Floats, i: int) -> None:
+    """Merge one pane into the read; M2 by Chan, Golub and LeVeque (1979), which is why it goes before its parts."""
+    for lane in range(kinds.shape[0] - 1, -1, -1):
+        kind = kinds[lane]
+        if kind == M2:
+            n_old, n_new = out[lane - 2, i], pane[lane - 2]
+            if n_old > 0 and n_new > 0:
+                gap = pane[lane - 1] / n_new - out[lane - 1, i] / n_old
+                out[lane, i] += gap * gap * n_old * n_new / (n_old + n_new)
+            out[lane, i] += pane[lane]
+        elif kind == MIN:
+            if not out[lane, i] <= pane[lane]:
+                out[lane, i] = pane[lane]
+        elif kind == MAX:
+            if not out[lane, i] >= pane[lane]:
+                out[lane, i] = pane[lane]
+        else:
+            out[lane, i] += pane[lane]
+
+
+@compiled
+def _add(kinds: Ints, sources: Ints, values: Floats, i: int, pane: Floats) -> None:
+    """Add event `i` to its pane; M2 by Welford (1962), again before its parts."""
+    for lane in range(kinds.shape[0] - 1, -1, -1):
+        kind = kinds[lane]
+        x = 0.0 if kind == COUNT else values[sources[lane], i]
+        if math.isnan(x):
+            continue
+        if kind in (COUNT, FILLED):
+            pane[lane] += 1.0
+        elif kind == SUM:
+            pane[lane] += x
+        elif kind == M2:
+            n, total = pane[lane - 2], pane[lane - 1]
+            if n > 0:
+                pane[lane] += (x - total / n) * (x - (total + x) / (n + 1.0))
+        elif math.isnan(pane[lane]):
+            pane[lane] = x
+        else:
+            pane[lane] = min(pane[lane], x) if kind == MIN else max(pane[lane], x)
+
+
+@compiled
+def fold_since(slots: Ints, times: Ints, joins: Bools, last: Ints, out: Floats) -> None:
+    """Seconds since the group's newest event; 0 for one that comes out of order."""
+    for i in range(slots.shape[0]):
+        before = last[slots[i]]
+        out[i] = math.nan if before == NEVER else max(times[i] - before, 0) / 1e6
+        if joins[i]:
+            last[slots[i]] = max(before, times[i])
+
+
+@compiled
+def fold_lag(slots: Ints, joins: Bools, values: Floats, ring: Floats, seen: Ints, out: Floats) -> None:
+    """Return the number that the group's event `ring.shape[1]` events ago had."""
+    n = ring.shape[1]
+    for i in range(slots.shape[0]):
+        group = slots[i]
+        place = seen[group] % n
+        out[i] = ring[group, place] if seen[group] >= n else math.nan
+        if joins[i]:
+            ring[group, place] = values[i]
+            seen[group] += 1
+
+
+@compiled
+def fold_ewma(
+    slots: Ints,
+    times: Ints,
+    joins: Bools,
+    values: Floats,
+    half_life: int,
+    last: Ints,
+    weight: Floats,
+    total: Floats,
+    out: Floats,
+) -> None:
+    """Return the time-decayed mean: weights halve every `half_life` microseconds; out of order counts as now."""
+    for i in range(slots.shape[0]):
+        group = slots[i]
+        out[i] = total[group] / weight[group] if weight[group] > 0 else math.nan
+        if joins[i] and not math.isnan(values[i]):
+            if last[group] != NEVER:
+                decay = 2.0 ** (-max(times[i] - last[group], 0) / half_life)
+                weight[group] *= decay
+                total[group] *= decay
+            weight[group] += 1.0
+            total[group] += values[i]
+            last[group] = max(last[group], times[i])
+
+
+@compiled
+def circle(times: Ints, period: int, shift: int, sine: Floats, cosine: Floats) -> None:
+    """Put each time on a circle that goes round once a `period` (microseconds)."""
+    for i in range(times.shape[0]):
+        angle = 2.0 * math.pi * ((times[i] + shift) % period) / period
+        sine[i] = math.sin(angle)
+        cosine[i] = math.cos(angle)
+
+
+@compiled
+def mark_late(times: Ints, lateness: int, newest: int) -> tuple[Bools, int]:
+    """Return which events are more than `lateness` behind the newest one before them, and the newest after all."""
+    late = np.zeros(times.shape[0], np.bool_)
+    for i in range(times.shape[0]):
+        late[i] = newest != NEVER and times[i] < newest - lateness
+        newest = max(newest, times[i])
+    return late, newest

@@ -1,0 +1,31 @@
+"""Entry point of inference."""
+
+import os
+
+from services.inference.scoring import Scoring
+from services.inference.triton import Triton
+from services.runtime.kafka import Tail
+from services.runtime.process import run_service, serve
+from services.runtime.settings import Settings
+from services.runtime.stream import load_stream
+
+SERVICE = "inference"
+
+
+class InferenceSettings(Settings, frozen=True):
+    """`triton` is the server's gRPC address."""
+
+    triton: str = "127.0.0.1:8001"
+
+
+def main() -> None:
+    settings = InferenceSettings.load(SERVICE, os.environ)
+    stream = load_stream(settings.schemas, settings.stream)
+    triton = Triton(settings.triton, f"{stream.name}_online")
+    models = Tail(settings, stream.topic("models"), from_beginning=True)
+    stage = Scoring(stream, triton, lambda: models.poll(settings.batch, 0))
+    serve(SERVICE, settings, stream, ["features"], stage, stream.feature_set)
+
+
+if __name__ == "__main__":
+    run_service(SERVICE, main)

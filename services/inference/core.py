@@ -1,0 +1,103 @@
+"""Scores become predictions. Pure: what goes to Triton and what comes back is the business of `scoring.py`."""
+
+import datetime as dt
+from collections.abc import Sequence
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from services.runtime.frames import micros, rows
+from services.runtime.models import ONLINE
+from services.runtime.records import Outgoing, Record
+from services.runtime.schemas import SCORE, features_frame, scored_frame
+from services.runtime.stream import Stream
+
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+CERTAIN = 1.0  # the weight of the only model there is
+
+
+class Source(msgspec.Struct, frozen=True, gc=False):
+    """Where the event of a prediction stands on `events`."""
+
+    partition: int
+    offset: int
+
+
+class Prediction(msgspec.Struct, frozen=True, gc=False):
+    """A prediction as its consumers see it, with its provenance: enough to make it again, bit for bit."""
+
+    event_id: str
+    key: str
+    event_time: dt.datetime
+    prediction: dict[str, float]
+    scores: dict[str, float]
+    weights: dict[str, float]
+    source: Source
+    features: str
+    degraded: bool = False
+    trace_id: str | None = None
+
+
+class Scores(msgspec.Struct, frozen=True):
+    """What Triton answered for a batch: the version that scored it, and a score per row."""
+
+    version: int
+    values: NDArray[np.float64]
+
+
+class InferenceCore:
+    """Reads `features` batches and writes `predictions` and `scored`; keeps no state."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._features = features_frame(stream)
+        self._scored = scored_frame(stream)
+        self._encode = msgspec.json.Encoder().encode
+
+    def read(self, records: Sequence[Record]) -> pa.RecordBatch:
+        """Join the messages of one partition into one batch, in order."""
+        return pa.concat_batches([self._features.decode(record) for record in records])
+
+    def vectors(self, batch: pa.RecordBatch) -> NDArray[np.float32]:
+        return np.asarray(rows(batch.column("features")), np.float32)
+
+    def write(self, partition: int, batch: pa.RecordBatch, scores: Scores) -> list[Outgoing]:
+        """Return a JSON record per event and one Arrow record for the batch, all on the events' own partition."""
+        return [*self._predictions(partition, batch, scores), self._scored_batch(partition, batch, scores)]
+
+    def _predictions(self, partition: int, batch: pa.RecordBatch, scores: Scores) -> list[Outgoing]:
+        topic, field = self._stream.topic("predictions"), self._stream.pipeline.label.field
+        version = f"{ONLINE}@{scores.version}"
+        weights = {version: CERTAIN}
+        columns = zip(
+            batch.column("event_id").to_pylist(),
+            batch.column("key").to_pylist(),
+            micros(batch.column("event_time")).tolist(),
+            batch.column("offset").to_pylist(),
+            scores.values.tolist(),
+            strict=True,
+        )
+        outgoing = []
+        for event_id, key, time, offset, value in columns:
+            prediction = Prediction(
+                event_id,
+                key,
+                _EPOCH + dt.timedelta(microseconds=time),
+                {field: value},
+                {version: value},
+                weights,
+                Source(partition, offset),
+                self._stream.feature_set,
+            )
+            outgoing.append(Outgoing(topic, self._encode(prediction), key.encode(), partition))
+        return outgoing
+
+    def _scored_batch(self, partition: int, batch: pa.RecordBatch, scores: Scores) -> Outgoing:
+        values = pa.array(scores.values)
+        version = pa.repeat(pa.scalar(scores.version, pa.int64()), len(values))
+        weight = pa.repeat(pa.scalar(CERTAIN, pa.float64()), len(values))
+        online = pa.StructArray.from_arrays([version, values, weight], fields=list(SCORE))
+        value = self._scored.encode([*batch.columns, values, online])
+        return Outgoing(self._stream.topic("scored"), value, partition=partition, headers=self._scored.headers)

@@ -1,0 +1,58 @@
+"""The inference stage: which version is live, its scores from Triton, and the core's records out of them."""
+
+import logging
+from collections.abc import Callable, Sequence
+
+from services.inference.core import InferenceCore
+from services.inference.triton import Triton
+from services.runtime.errors import Retry
+from services.runtime.models import ONLINE, decode_published
+from services.runtime.records import Outgoing, Record
+from services.runtime.stage import Batches
+from services.runtime.stream import Stream
+
+log = logging.getLogger(__name__)
+
+
+class Scoring:
+    """Scores the batches of all partitions at once. A Retry leaves nothing behind, as nothing is kept."""
+
+    stateful = False
+
+    def __init__(self, stream: Stream, triton: Triton, models: Callable[[], Sequence[Record]]) -> None:
+        self._core = InferenceCore(stream)
+        self._triton = triton
+        self._models = models  # what is new on `models`, in order
+        self._version: int | None = None
+
+    def fold(self, batches: Batches) -> list[Outgoing]:
+        version = self._live_version()
+        read = {partition: self._core.read(records) for partition, records in batches.items()}
+        answers = self._triton.score([self._core.vectors(batch) for batch in read.values()], version)
+        return [
+            out
+            for (partition, batch), scores in zip(read.items(), answers, strict=True)
+            for out in self._core.write(partition, batch, scores)
+        ]
+
+    def _live_version(self) -> int:
+        for record in self._models():
+            published = decode_published(record.value)
+            if published.model == ONLINE:
+                self._version = published.version
+        if self._version is None:
+            raise Retry("no version of the online model is published yet; is the learner up?")
+        return self._version
+
+    def open(self, partition: int, state: bytes | None) -> None:
+        """Nothing to open: no state."""
+
+    def close(self, partition: int) -> None:
+        """Nothing to close: no state."""
+
+    def extra(self) -> list[Outgoing]:
+        return []
+
+    def snapshot(self, partition: int) -> bytes | None:
+        del partition
+        return None

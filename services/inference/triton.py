@@ -1,0 +1,63 @@
+"""The client of Triton over gRPC: the one home of tritonclient. Several requests are in flight at once."""
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+
+import numpy as np
+from numpy.typing import NDArray
+from tritonclient import grpc
+from tritonclient.utils import InferenceServerException
+
+from services.inference.core import Scores
+from services.runtime.errors import Retry
+
+TIMEOUT_S = 10.0
+
+
+class Triton:
+    """Scores batches with the model `<stream>_online`."""
+
+    def __init__(self, address: str, model: str) -> None:
+        self._address, self._model = address, model
+        self._client = grpc.InferenceServerClient(address)
+
+    def check(self) -> None:
+        """Raise Retry, saying what is missing, unless the server would answer now."""
+        try:
+            ready = self._client.is_model_ready(self._model, client_timeout=TIMEOUT_S)
+        except InferenceServerException as error:
+            raise Retry(f"Triton at {self._address} does not answer: {error}") from error
+        if not ready:
+            raise Retry(f"Triton at {self._address} has not loaded {self._model} yet")
+
+    def score(self, batches: Sequence[NDArray[np.float32]], version: int) -> list[Scores]:
+        """Score each (rows, columns) batch with one version of the model; raise Retry if any of them failed."""
+        pending = [self._send(batch, version) for batch in batches]
+        try:
+            return [_scores(future.result(TIMEOUT_S)) for future in pending]
+        except (InferenceServerException, FutureTimeout) as error:
+            raise Retry(f"Triton at {self._address}: {str(error) or f'no answer within {TIMEOUT_S:.0f} s'}") from error
+
+    def _send(self, vectors: NDArray[np.float32], version: int) -> Future[grpc.InferResult]:
+        features = grpc.InferInput("FEATURES", list(vectors.shape), "FP32")
+        features.set_data_from_numpy(vectors)
+        wanted = grpc.InferInput("VERSION", [1], "INT64")
+        wanted.set_data_from_numpy(np.array([version], np.int64))
+        future: Future[grpc.InferResult] = Future()
+
+        def done(result: grpc.InferResult, error: InferenceServerException | None) -> None:
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)
+
+        self._client.async_infer(self._model, [features, wanted], done, client_timeout=TIMEOUT_S)
+        return future
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def _scores(result: grpc.InferResult) -> Scores:
+    return Scores(int(result.as_numpy("VERSION")[0]), result.as_numpy("SCORE"))

@@ -1,0 +1,106 @@
+"""The HTTP application. Requests and answers are described in `openapi.py`, and what is served is what stands there."""
+
+from collections.abc import AsyncIterator
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from services.ingestion.broadcast import Broadcast
+from services.ingestion.core import IngestionCore, Kind, split
+from services.ingestion.openapi import document
+from services.ingestion.producer import DurableProducer
+from services.runtime.errors import Retry
+from services.runtime.stream import Stream
+
+RETRY_AFTER_S = 1
+
+
+class Door:
+    """The endpoints of one stream."""
+
+    def __init__(self, stream: Stream, producer: DurableProducer, broadcast: Broadcast, max_body: int) -> None:
+        self._stream = stream
+        self._core = IngestionCore(stream)
+        self._producer = producer
+        self._broadcast = broadcast
+        self._max_body = max_body
+
+    def app(self) -> Starlette:
+        prefix = "/v1/streams/{stream}"
+        routes = [
+            Route(f"{prefix}/events", self.events, methods=["POST"]),
+            Route(f"{prefix}/labels", self.labels, methods=["POST"]),
+            Route(f"{prefix}/predictions", self.predictions, methods=["GET"]),
+            Route("/openapi.json", self.openapi, methods=["GET"]),
+            Route("/healthz", self.health, methods=["GET"]),
+        ]
+        return Starlette(routes=routes, exception_handlers={HTTPException: _problem})
+
+    async def events(self, request: Request) -> Response:
+        return await self._take(request, "events")
+
+    async def labels(self, request: Request) -> Response:
+        return await self._take(request, "labels")
+
+    async def _take(self, request: Request, kind: Kind) -> Response:
+        self._check_stream(request)
+        lines = split(await self._body(request), request.headers.get("content-type", ""))
+        judgement = self._core.judge(kind, lines)
+        try:
+            await self._producer.write(judgement.accepted)
+        except Retry as error:
+            raise HTTPException(503, str(error), {"Retry-After": str(RETRY_AFTER_S)}) from error
+        answer = {"accepted": len(judgement.accepted), "rejected": judgement.rejected}
+        return _json(answer, 202 if judgement.accepted else 422)
+
+    async def _body(self, request: Request) -> bytes:
+        body = bytearray()
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > self._max_body:
+                raise HTTPException(413, f"a request holds at most {self._max_body} bytes; send it in parts")
+        return bytes(body)
+
+    async def predictions(self, request: Request) -> Response:
+        self._check_stream(request)
+        key = request.query_params.get("key")
+        events = self._events(None if key is None else key.encode())
+        return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+    async def _events(self, key: bytes | None) -> AsyncIterator[bytes]:
+        yield b": predictions from now on\n\n"
+        async for records in self._broadcast.listen():
+            if records is None:
+                yield b": still here\n\n"
+                continue
+            yield b"".join(
+                b"id: %d-%d\ndata: %b\n\n" % (record.partition, record.offset, record.value)
+                for record in records
+                if key is None or record.key == key
+            )
+        yield b"event: overflow\ndata: this reader was too slow; read the topic from Kafka instead\n\n"
+
+    async def openapi(self, _: Request) -> Response:
+        return _json(document(self._stream, self._max_body), 200)
+
+    async def health(self, _: Request) -> Response:
+        return _json({"status": "ok", "stream": self._stream.name}, 200)
+
+    def _check_stream(self, request: Request) -> None:
+        name = request.path_params["stream"]
+        if name != self._stream.name:
+            raise HTTPException(404, f"no stream {name!r} here; this service serves {self._stream.name!r}")
+
+
+async def _problem(_: Request, error: Exception) -> Response:
+    if not isinstance(error, HTTPException):
+        raise error
+    return _json({"error": error.detail}, error.status_code, dict(error.headers or {}))
+
+
+def _json(content: object, status: int, headers: dict[str, str] | None = None) -> Response:
+    return Response(msgspec.json.encode(content), status, headers, "application/json")

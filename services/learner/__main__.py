@@ -1,0 +1,23 @@
+"""Entry point of learner."""
+
+import os
+
+from services.learner.publishing import Publishing
+from services.runtime.artifacts import Artifacts
+from services.runtime.loop import SystemClock
+from services.runtime.process import run_service, serve
+from services.runtime.settings import Settings
+from services.runtime.stream import load_stream
+
+SERVICE = "learner"
+
+
+def main() -> None:
+    settings = Settings.load(SERVICE, os.environ)
+    stream = load_stream(settings.schemas, settings.stream)
+    stage = Publishing(stream, Artifacts(settings.data, stream.name), SystemClock())
+    serve(SERVICE, settings, stream, ["examples"], stage, f"{stream.feature_set}/{stream.online_rule}")
+
+
+if __name__ == "__main__":
+    run_service(SERVICE, main)

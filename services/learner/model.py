@@ -1,0 +1,46 @@
+"""Builds the River pipeline that `[online] model` names. Only classes of River can be named."""
+
+import importlib
+from typing import Any
+
+from river import base, compose
+
+from services.runtime.errors import ConfigError
+
+
+def build_model(steps: list[str | dict[str, dict[str, Any]]]) -> compose.Pipeline:
+    """Make the pipeline; raise ConfigError for a step that River does not have or that refuses its parameters."""
+    return compose.Pipeline(*(_make(step) for step in steps))
+
+
+def _make(step: str | dict[str, dict[str, Any]]) -> base.Estimator:
+    name, parameters = (step, {}) if isinstance(step, str) else _only_item(step)
+    try:
+        built = _river_class(name)(**{key: _parameter(value) for key, value in parameters.items()})
+    except TypeError as error:
+        raise ConfigError(f"online.model: {name}: {error}") from error
+    return built
+
+
+def _parameter(value: Any) -> Any:  # noqa: ANN401 - a parameter of River's is of any type
+    """Return the value; a table of one dotted name is a River object of its own, such as an optimizer."""
+    return _make(value) if isinstance(value, dict) and len(value) == 1 and "." in next(iter(value)) else value
+
+
+def _only_item(step: dict[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:
+    if len(step) != 1:
+        raise ConfigError(f"online.model: found a step with {sorted(step)}, expected one class and its parameters")
+    return next(iter(step.items()))
+
+
+def _river_class(name: str) -> Any:  # noqa: ANN401 - a class of River's
+    module, _, attribute = name.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(f"river.{module}"), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"online.model: River has no {name!r}; expected such as 'linear_model.LogisticRegression'"
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, base.Base)):
+        raise ConfigError(f"online.model: {name!r} is not a model, a transformer or a part of one")
+    return found

@@ -1,0 +1,41 @@
+"""The learner's stage: the fold, and a new version on `models` every so often.
+
+Which versions exist is the wall clock's business; what a version contains is not.
+"""
+
+import msgspec
+
+from services.learner.core import LearnerCore
+from services.runtime.artifacts import Artifacts
+from services.runtime.loop import Clock
+from services.runtime.models import ONLINE, Published
+from services.runtime.records import Outgoing
+from services.runtime.stage import Cores
+from services.runtime.stream import Stream
+
+
+class Publishing(Cores[LearnerCore]):
+    """Cores that publish. The first version, of no examples, goes out before the first event."""
+
+    def __init__(self, stream: Stream, artifacts: Artifacts, clock: Clock) -> None:
+        super().__init__(lambda _: LearnerCore(stream))
+        self._stream, self._artifacts, self._clock = stream, artifacts, clock
+        self._published: dict[int, int] = {}  # partition: the version that went out last
+        self._due = clock.now()
+
+    def open(self, partition: int, state: bytes | None) -> None:
+        super().open(partition, state)
+        self._published.pop(partition, None)
+        self._due = self._clock.now()
+
+    def extra(self) -> list[Outgoing]:
+        if self._clock.now() < self._due:
+            return []
+        self._due = self._clock.now() + self._stream.pipeline.online.snapshot_every.seconds
+        return [self._publish(p, core) for p, core in self.cores.items() if self._published.get(p) != core.learned]
+
+    def _publish(self, partition: int, core: LearnerCore) -> Outgoing:
+        self._artifacts.write(ONLINE, core.learned, core.artifact())
+        self._published[partition] = core.learned
+        record = Published(ONLINE, core.learned, self._stream.feature_set, core.learned, core.log_loss)
+        return Outgoing(self._stream.topic("models"), msgspec.json.encode(record), key=ONLINE.encode(), partition=0)

@@ -1,0 +1,45 @@
+"""The store of model artifacts: sealed files by model and version, written by trainers, read by Triton's models.
+
+`models` on the log says which version is live; this is where its bytes are: `<data>/artifacts/<stream>/<model>/<version>`.
+"""
+
+import os
+import re
+from pathlib import Path
+
+from services.runtime.errors import Stop
+from services.runtime.signing import Signer, Verifier
+
+_NAME = re.compile(r"[a-z][a-z0-9_-]*")
+
+
+class Artifacts:
+    """One stream's artifacts. Writing needs the installation's private key, reading the public one alone."""
+
+    def __init__(self, data: Path, stream: str) -> None:
+        self._folder = data / "artifacts" / stream
+        self._keys = data / "keys"
+
+    def write(self, model: str, version: int, payload: bytes) -> None:
+        """Store it whole or not at all; the same version again gives the same file."""
+        target = self._path(model, version)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft = target.with_name(f".{version}.{os.getpid()}")
+        draft.write_bytes(Signer(self._keys).seal(self._name(model, version), payload))
+        draft.rename(target)
+
+    def read(self, model: str, version: int) -> bytes:
+        """Return the payload; raise Stop if there is none or this installation did not sign it."""
+        try:
+            sealed = self._path(model, version).read_bytes()
+        except FileNotFoundError as error:
+            raise Stop(f"{self._name(model, version)}: no such version in {self._folder}") from error
+        return Verifier(self._keys).open(self._name(model, version), sealed)
+
+    def _path(self, model: str, version: int) -> Path:
+        if not _NAME.fullmatch(model) or version < 0:
+            raise Stop(f"{model}@{version}: not the name of a model version")
+        return self._folder / model / f"{version}.model"
+
+    def _name(self, model: str, version: int) -> str:
+        return f"model/{self._folder.name}/{model}/{version}"

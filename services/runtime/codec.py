@@ -1,0 +1,173 @@
+"""The JSON codec: a JSON Schema becomes a msgspec type, and a batch of records becomes rows and columns.
+
+msgspec checks types and bounds while it parses. `date-time` fields stay strings there and are parsed a column at a
+time by Arrow, which costs a tenth; a string that Arrow alone does not know (nanoseconds, say) is tried as RFC 3339.
+Whether a record is good never depends on the records beside it.
+"""
+
+import datetime as dt
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import Annotated, Any, Literal, TypeAlias
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from services.runtime.errors import ConfigError, Reject
+
+Row: TypeAlias = msgspec.Struct
+Int64s: TypeAlias = NDArray[np.int64]
+_AWARE = Annotated[dt.datetime, msgspec.Meta(tz=True)]
+_BOUNDS = {
+    "minimum": "ge",
+    "maximum": "le",
+    "exclusiveMinimum": "gt",
+    "exclusiveMaximum": "lt",
+    "minLength": "min_length",
+    "maxLength": "max_length",
+    "pattern": "pattern",
+}
+_TYPES: dict[str, Any] = {"string": str, "integer": int, "number": float, "boolean": bool, "null": None}
+_NOTES = {"title", "description", "examples", "type", "format", "enum", "default"}
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_CONFLUENT_PREFIX = 5  # a zero byte and four bytes of schema id
+
+
+class Decoded:
+    """The good rows of a batch, where they stood in it, their times, and what was wrong with the others."""
+
+    def __init__(
+        self, rows: list[Row], places: list[int], rejects: dict[int, Reject], times: dict[str, Int64s]
+    ) -> None:
+        self.rows = rows
+        self.places = places
+        self.rejects = rejects
+        self.times = times  # microseconds since 1970, for each `date-time` field that is required
+
+    def column(self, name: str) -> list[Any]:
+        return list(map(attrgetter(name), self.rows))
+
+    def drop(self, rejects: dict[int, Reject]) -> None:
+        """Refuse further records, by their places in the batch."""
+        self.rejects |= rejects
+        kept = [row for row, place in enumerate(self.places) if place not in rejects]
+        self.rows = [self.rows[row] for row in kept]
+        self.places = [self.places[row] for row in kept]
+        self.times = {field: column[kept] for field, column in self.times.items()}
+
+
+class JsonCodec:
+    """Reads the records of one schema."""
+
+    def __init__(self, name: str, schema: dict[str, Any]) -> None:
+        self._decode = msgspec.json.Decoder(record_type(name, schema)).decode
+        self._times = [field for field, rule in schema["properties"].items() if rule.get("format") == "date-time"]
+        self._required = [field for field in self._times if field in schema.get("required", [])]
+
+    def decode(self, values: Sequence[bytes]) -> Decoded:
+        """Read a batch; a bad record costs nobody but itself."""
+        rows, places, rejects = self._rows(values)
+        columns = {field: _column_of_times(rows, field) for field in self._times}
+        if any(column is None for column in columns.values()):
+            rows, places = self._drop_bad_times(rows, places, rejects)
+            columns = {field: _rfc3339(rows, field) for field in self._times}
+        times = {field: column for field, column in columns.items() if field in self._required and column is not None}
+        return Decoded(rows, places, rejects, times)
+
+    def _rows(self, values: Sequence[bytes]) -> tuple[list[Row], list[int], dict[int, Reject]]:
+        decode = self._decode
+        try:
+            return [decode(value) for value in values], list(range(len(values))), {}
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return self._rows_one_by_one(values)
+
+    def _rows_one_by_one(self, values: Sequence[bytes]) -> tuple[list[Row], list[int], dict[int, Reject]]:
+        rows, places, rejects = [], [], {}
+        for place, value in enumerate(values):
+            try:
+                rows.append(self._decode(value[_CONFLUENT_PREFIX:] if value[:1] == b"\0" else value))
+                places.append(place)
+            except msgspec.ValidationError as error:
+                rejects[place] = Reject("schema", str(error))
+            except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+                rejects[place] = Reject("json", str(error))
+        return rows, places, rejects
+
+    def _drop_bad_times(
+        self, rows: list[Row], places: list[int], rejects: dict[int, Reject]
+    ) -> tuple[list[Row], list[int]]:
+        good = []
+        for row, place in zip(rows, places, strict=True):
+            bad = [field for field in self._times if not _is_time(getattr(row, field))]
+            if bad:
+                found = getattr(row, bad[0])
+                rejects[place] = Reject(
+                    "schema", f"Expected a date-time with a zone (RFC 3339), got {found!r} - at `$.{bad[0]}`"
+                )
+            else:
+                good.append((row, place))
+        return [row for row, _ in good], [place for _, place in good]
+
+
+def record_type(name: str, schema: dict[str, Any]) -> type[Row]:
+    """Make the msgspec type of a JSON Schema (2020-12: an object of scalars); ConfigError for what it can't express."""
+    required = set(schema.get("required", []))
+    fields: list[Any] = []
+    for field, rule in schema["properties"].items():
+        kind = _field_type(f"{name}.{field}", rule)
+        fields.append((field, kind) if field in required else (field, kind | None, None))
+    closed = schema.get("additionalProperties", True) is False
+    return msgspec.defstruct(name, fields, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=closed)
+
+
+def _field_type(place: str, rule: dict[str, Any]) -> Any:  # noqa: ANN401 - a type expression
+    kinds = [rule.get("type")] if isinstance(rule.get("type"), str) else rule.get("type", [])
+    strange = set(rule) - _NOTES - set(_BOUNDS)
+    if not kinds or strange or not set(kinds) <= set(_TYPES):
+        raise ConfigError(
+            f"{place}: found {strange or rule.get('type')}, expected a scalar `type` with {sorted(_BOUNDS)}"
+        )
+    if "enum" in rule:
+        return Literal[tuple(rule["enum"])]
+    meta = msgspec.Meta(**{ours: rule[theirs] for theirs, ours in _BOUNDS.items() if theirs in rule})
+    return _union([None if kind == "null" else Annotated[_TYPES[kind], meta] for kind in kinds])
+
+
+def _union(kinds: list[Any]) -> Any:  # noqa: ANN401 - a type expression
+    union = kinds[0]
+    for kind in kinds[1:]:
+        union = union | kind
+    return union
+
+
+def _column_of_times(rows: list[Row], field: str) -> Int64s | None:
+    try:
+        texts = pa.array([getattr(row, field) for row in rows], pa.string())
+        parsed = texts.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
+    except pa.ArrowInvalid:
+        return None
+    return np.asarray(parsed.fill_null(0), np.int64)
+
+
+def _rfc3339(rows: list[Row], field: str) -> Int64s:
+    return np.array([_parse_time(getattr(row, field)) or 0 for row in rows], np.int64)
+
+
+def _is_time(text: str | None) -> bool:
+    return text is None or _parse_time(text) is not None
+
+
+def _parse_time(text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        return int(pa.scalar(text).cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).as_py())
+    except pa.ArrowInvalid:
+        pass
+    try:
+        parsed = msgspec.convert(text, _AWARE)
+    except msgspec.ValidationError:
+        return None
+    return (parsed - _EPOCH) // dt.timedelta(microseconds=1)

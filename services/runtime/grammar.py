@@ -1,0 +1,174 @@
+"""The grammar of `pipeline.toml`: what a feature, a label rule and a model may say, and which vector a stream has.
+
+Each operator is a struct; msgspec checks the file against them, so that a wrong word is named with its place. An
+operator says which columns of the feature vector it fills; how it is computed is the business of `services/features`.
+"""
+
+import re
+from typing import Any, Literal
+
+import msgspec
+
+UNITS_US = {"s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000, "w": 604_800_000_000}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d|w)")
+
+
+class Duration:
+    """A length of time such as "90s", "15m", "1h", "2d" or "1w"; `us` is in microseconds."""
+
+    __slots__ = ("text", "us")
+
+    def __init__(self, text: str) -> None:
+        match = _DURATION.fullmatch(text) if isinstance(text, str) else None
+        if match is None or float(match[1]) == 0:
+            raise ValueError(f'Expected a length of time such as "90s", "15m", "1h" or "2d", got {text!r}')
+        self.text = text
+        self.us = round(float(match[1]) * UNITS_US[match[2]])
+
+    @property
+    def seconds(self) -> float:
+        return self.us / 1e6
+
+
+class _Operator(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="op"):
+    """What all operators share. `default` stands in where there is nothing to say yet: no past, no value."""
+
+    default: float = 0.0
+
+    def columns(self, name: str) -> list[str]:
+        return [name]
+
+
+class _Grouped(_Operator, frozen=True, kw_only=True):
+    by: list[str] | None = None  # whose past: the stream's key, unless more fields narrow it
+
+
+class _Windowed(_Grouped, frozen=True, kw_only=True):
+    window: Duration
+
+
+class _WindowedField(_Windowed, frozen=True, kw_only=True):
+    of: str  # a field of the event
+
+
+class Value(_Operator, frozen=True, kw_only=True, tag="value"):
+    """The event's own number; true is 1."""
+
+    of: str
+
+
+class OneHot(_Operator, frozen=True, kw_only=True, tag="onehot"):
+    """One column per value, 1 where the event has it; with `other`, one more for every other value."""
+
+    of: str
+    values: list[str]
+    other: bool = False
+
+    def columns(self, name: str) -> list[str]:
+        return [f"{name}={value}" for value in self.values] + ([f"{name}=other"] if self.other else [])
+
+
+class Hour(_Operator, frozen=True, tag="hour"):
+    """The time of day (UTC), on a circle."""
+
+    def columns(self, name: str) -> list[str]:
+        return [f"{name}_sin", f"{name}_cos"]
+
+
+class Weekday(_Operator, frozen=True, tag="weekday"):
+    """The time of week (UTC), on a circle."""
+
+    def columns(self, name: str) -> list[str]:
+        return [f"{name}_sin", f"{name}_cos"]
+
+
+class Lag(_Grouped, frozen=True, kw_only=True, tag="lag"):
+    """The number that the group's event `n` before this one had."""
+
+    of: str
+    n: int = 1
+
+
+class SinceLast(_Grouped, frozen=True, tag="since_last"):
+    """Seconds since the group's last event."""
+
+
+class Ewma(_Grouped, frozen=True, kw_only=True, tag="ewma"):
+    """The group's mean, an event's weight halving every `half_life` of event time."""
+
+    of: str
+    half_life: Duration
+
+
+class Count(_Windowed, frozen=True, tag="count"):
+    """How many events the group had in the window."""
+
+
+class Rate(_Windowed, frozen=True, tag="rate"):
+    """`count` per second of the window."""
+
+
+class Sum(_WindowedField, frozen=True, tag="sum"):
+    """The sum over the window."""
+
+
+class Mean(_WindowedField, frozen=True, tag="mean"):
+    """The mean over the window."""
+
+
+class Std(_WindowedField, frozen=True, tag="std"):
+    """The standard deviation over the window (population)."""
+
+
+class Min(_WindowedField, frozen=True, tag="min"):
+    """The smallest number in the window."""
+
+
+class Max(_WindowedField, frozen=True, tag="max"):
+    """The largest number in the window."""
+
+
+Windowed = Count | Rate | Sum | Mean | Std | Min | Max
+Operator = Value | OneHot | Hour | Weekday | Lag | SinceLast | Ewma | Windowed
+
+
+class StreamRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[stream]`: which fields are the key, the event time and the id; `lateness` is how late still counts."""
+
+    task: Literal["binary"]
+    key: str
+    time: str
+    id: str
+    lateness: Duration = msgspec.field(default_factory=lambda: Duration("10m"))
+
+
+class LabelRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[label]`: the field to predict, the label's own time, and what it means when none came within `horizon`."""
+
+    field: str
+    time: str
+    horizon: Duration
+    on_timeout: Literal["drop", "negative"] = "drop"
+
+
+class OnlineRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[online]`: a River pipeline, step by step, and how often a new version is published."""
+
+    model: list[str | dict[str, dict[str, Any]]]
+    snapshot_every: Duration = msgspec.field(default_factory=lambda: Duration("1s"))
+
+
+class ReplayRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[replay]`: how many seconds of event time the demo plays in a second."""
+
+    speed: float = 1.0
+
+
+class Pipeline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A whole `pipeline.toml`. `features` are in the order of the vector."""
+
+    stream: StreamRule
+    features: dict[str, Operator]
+    label: LabelRule
+    online: OnlineRule
+    replay: ReplayRule = ReplayRule()

@@ -1,0 +1,262 @@
+"""The log on a real broker, through librdkafka: the one home of confluent-kafka among the services.
+
+Exactly-once is Kafka's own (KIP-447): the consumer's group metadata travels with the transaction, so a member that
+lost its partitions can't commit, and consumers downstream read committed records only.
+"""
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
+
+from services.runtime.errors import Retry, Stop
+from services.runtime.records import Outgoing, Position, Record
+from services.runtime.settings import Settings
+from services.runtime.transport import Listener, Offsets
+
+log = logging.getLogger(__name__)
+CHUNK = 64  # messages taken at once, so that `MAX_BYTES` is noticed
+MAX_BYTES = 1 << 20
+COMMITTED_TIMEOUT_S = 60
+TRANSACTION_TIMEOUT_S = 30
+
+
+def client(settings: Settings, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - librdkafka's settings are of many types
+    """Return librdkafka settings for the stream's broker; its log goes to ours."""
+    return {"bootstrap.servers": settings.broker, "logger": logging.getLogger("librdkafka")} | more
+
+
+def consumer_settings(settings: Settings) -> dict[str, Any]:
+    return {
+        "auto.offset.reset": "earliest",
+        "enable.auto.commit": False,
+        "isolation.level": "read_committed",
+        "fetch.wait.max.ms": settings.fetch_wait_ms,
+        "queued.max.messages.kbytes": 8192,
+    }
+
+
+class KafkaSource:
+    """One member of the consumer group `service`."""
+
+    def __init__(self, settings: Settings, service: str) -> None:
+        group = {
+            "group.id": f"{settings.stream}.{service}",
+            "session.timeout.ms": settings.session_timeout_ms,
+            "heartbeat.interval.ms": settings.session_timeout_ms // 6,
+            "partition.assignment.strategy": "range",  # partition p of every input goes to the same member
+        }
+        self.consumer = Consumer(client(settings, **consumer_settings(settings), **group))
+        self._starting: dict[Position, int] | None = None  # offsets chosen while an assignment is made
+
+    def subscribe(self, topics: Sequence[str], listener: Listener) -> None:
+        def assign(_: Consumer, partitions: list[TopicPartition]) -> None:
+            self._starting = {}
+            listener.assigned(_positions(partitions))
+            self.consumer.assign([TopicPartition(p.topic, p.partition, o) for p, o in self._starting.items()])
+            self._starting = None
+
+        self.consumer.subscribe(
+            list(topics),
+            on_assign=assign,
+            on_revoke=lambda _, partitions: listener.revoked(_positions(partitions)),
+            on_lost=lambda _, partitions: listener.lost(_positions(partitions)),
+        )
+
+    def poll(self, limit: int, timeout: float) -> list[Record]:
+        return _take(self.consumer, limit, timeout)
+
+    def committed(self, positions: Sequence[Position]) -> Offsets:
+        end = time.monotonic() + COMMITTED_TIMEOUT_S
+        while True:
+            try:
+                found = self.consumer.committed(_partitions(positions), timeout=5)
+                return {Position(p.topic, p.partition): max(p.offset, 0) for p in found}
+            except KafkaException as error:
+                if time.monotonic() > end:
+                    raise Stop(f"the broker does not say what was committed: {error}") from error
+                log.warning("waiting for the committed offsets: %s", error)
+
+    def seek(self, offsets: Offsets) -> None:
+        if self._starting is not None:
+            self._starting |= offsets
+            return
+        for position, offset in offsets.items():
+            try:
+                self.consumer.seek(TopicPartition(position.topic, position.partition, offset))
+            except KafkaException as error:
+                raise Retry(f"can't read on from {position} at {offset} yet: {error}") from error
+
+    def pause(self, positions: Sequence[Position]) -> None:
+        self.consumer.pause(_partitions(positions))
+
+    def resume(self, positions: Sequence[Position]) -> None:
+        self.consumer.resume(_partitions(positions))
+
+    def close(self) -> None:
+        self.consumer.close()
+
+
+class KafkaSink:
+    """A transactional producer that commits the source's offsets with its output."""
+
+    def __init__(self, settings: Settings, service: str, source: KafkaSource) -> None:
+        self._consumer = source.consumer
+        name = f"{settings.stream}.{service}.{os.uname().nodename}.{os.getpid()}"
+        self._producer = Producer(
+            client(
+                settings,
+                **{
+                    "transactional.id": name,
+                    "transaction.timeout.ms": TRANSACTION_TIMEOUT_S * 1000,
+                    "partitioner": "murmur2_random",
+                    "linger.ms": 0,
+                    "batch.num.messages": 10_000,
+                    "queue.buffering.max.messages": 1_000_000,
+                    "message.max.bytes": 16 << 20,
+                },
+            )
+        )
+        self._call(lambda: self._producer.init_transactions(TRANSACTION_TIMEOUT_S))
+
+    def commit(self, outgoing: Sequence[Outgoing], offsets: Offsets) -> None:
+        self._call(self._producer.begin_transaction)
+        try:
+            self._call(lambda: self._write(outgoing, offsets))
+            self._call(lambda: self._producer.commit_transaction(TRANSACTION_TIMEOUT_S))
+        except Retry:
+            self._call(lambda: self._producer.abort_transaction(TRANSACTION_TIMEOUT_S))
+            raise
+
+    def _write(self, outgoing: Sequence[Outgoing], offsets: Offsets) -> None:
+        for out in outgoing:
+            send(self._producer, out)
+        if offsets:
+            where = [TopicPartition(p.topic, p.partition, offset) for p, offset in offsets.items()]
+            group = self._consumer.consumer_group_metadata()
+            self._producer.send_offsets_to_transaction(where, group, TRANSACTION_TIMEOUT_S)
+
+    def _call(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except KafkaException as error:
+            raise _ours(error) from error
+
+    def close(self) -> None:
+        self._producer.flush(TRANSACTION_TIMEOUT_S)
+
+
+def _take(consumer: Consumer, limit: int, timeout: float) -> list[Record]:
+    """Wait for a first message, then take what else is there; `consume` alone would wait until it is full."""
+    first = consumer.poll(timeout)
+    if first is None:
+        return []
+    messages, size = [first], len(first)
+    while len(messages) < limit and size < MAX_BYTES:
+        more = consumer.consume(min(CHUNK, limit - len(messages)), 0)
+        if not more:
+            break
+        messages += more
+        size += sum(map(len, more))
+    return [record for message in messages if (record := read(message)) is not None]
+
+
+def send(producer: Producer, out: Outgoing, **more: Any) -> None:  # noqa: ANN401 - the delivery callback
+    """Hand one record to librdkafka; when its queue is full, wait for it to drain."""
+    if out.partition is not None:
+        more["partition"] = out.partition
+    while True:
+        try:
+            producer.produce(out.topic, value=out.value, key=out.key, headers=out.headers, **more)
+        except BufferError:
+            producer.poll(0.1)
+        else:
+            return
+
+
+def read(message: Message) -> Record | None:
+    """Return the record of a message; None for an event of the client that needs no action; Retry for an error."""
+    error = message.error()
+    if error is None:
+        return Record(
+            message.topic(),
+            message.partition(),
+            message.offset(),
+            message.key(),
+            message.value() or b"",
+            message.timestamp()[1],
+            message.headers(),
+        )
+    if error.code() in (KafkaError._PARTITION_EOF, KafkaError._MAX_POLL_EXCEEDED):  # noqa: SLF001 - their public names
+        return None
+    raise Retry(f"reading {message.topic()}: {error}")
+
+
+def _ours(error: KafkaException) -> Exception:
+    cause = error.args[0]
+    if cause.txn_requires_abort() or cause.retriable():
+        return Retry(f"transaction not committed: {cause}")
+    return Stop(f"transaction impossible: {cause}. Another instance has taken over, or the broker refuses this client")
+
+
+def _positions(partitions: Sequence[TopicPartition]) -> list[Position]:
+    return [Position(p.topic, p.partition) for p in partitions]
+
+
+def _partitions(positions: Sequence[Position]) -> list[TopicPartition]:
+    return [TopicPartition(position.topic, position.partition) for position in positions]
+
+
+class Tail:
+    """Reads a whole topic without a group: everybody who asks sees every record."""
+
+    def __init__(self, settings: Settings, topic: str, *, from_beginning: bool) -> None:
+        self._consumer = _reader(settings)
+        ends = _ends(self._consumer, topic)
+        starts = dict.fromkeys(ends, OFFSET_BEGINNING) if from_beginning else ends
+        self._consumer.assign([TopicPartition(topic, partition, start) for partition, start in starts.items()])
+
+    def poll(self, limit: int, timeout: float) -> list[Record]:
+        """Return what is there, at most `limit` records; wait up to `timeout` seconds if there is nothing."""
+        return _take(self._consumer, limit, timeout)
+
+    def close(self) -> None:
+        self._consumer.close()
+
+
+def read_all(settings: Settings, topic: str, batch: int = 2000) -> Iterator[list[Record]]:
+    """Yield what the topic holds now, each partition in order, in batches that may span partitions."""
+    consumer = _reader(settings, **{"enable.partition.eof": True})
+    left = {partition for partition, end in _ends(consumer, topic).items() if end > 0}
+    consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in left])
+    try:
+        while left:
+            messages = consumer.consume(batch, 0.1)
+            left -= {m.partition() for m in messages if m.error() and m.error().code() == KafkaError._PARTITION_EOF}  # noqa: SLF001
+            if records := [record for message in messages if (record := read(message)) is not None]:
+                yield records
+    finally:
+        consumer.close()
+
+
+def _reader(settings: Settings, **more: Any) -> Consumer:  # noqa: ANN401 - librdkafka's settings are of many types
+    group = {"group.id": f"{settings.stream}.reader.{os.getpid()}"}  # required by the client; never joined
+    return Consumer(client(settings, **consumer_settings(settings), **group, **more))
+
+
+def _ends(consumer: Consumer, topic: str) -> dict[int, int]:
+    known = consumer.list_topics(topic, timeout=30).topics[topic]
+    if known.error is not None:
+        raise Stop(f"topic {topic}: {known.error}. Was it created?")
+    return {p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=30)[1] for p in known.partitions}

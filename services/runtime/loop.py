@@ -1,0 +1,207 @@
+"""The transactional loop: read a batch, fold it, commit outputs and offsets together; on restart, fold muted.
+
+A partition that comes to this process is *restored*: its newest snapshot that is not ahead of the committed offsets is
+loaded, and the records between the two are folded again with their output thrown away, since it was committed once.
+Only when every input of the partition has arrived at its committed offset does it go live. A transaction that could
+not be committed restores everything that is assigned in the same way.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Protocol
+
+from services.runtime.errors import Retry
+from services.runtime.records import Outgoing, Position, Record
+from services.runtime.snapshots import Snapshots
+from services.runtime.stage import Stage
+from services.runtime.transport import Sink, Source
+
+log = logging.getLogger(__name__)
+MAX_BACKOFF_S = 1.0
+
+
+class Clock(Protocol):
+    """The loop's only view of time, in seconds; cores have none."""
+
+    def now(self) -> float: ...
+
+    def sleep(self, seconds: float) -> None: ...
+
+
+class SystemClock:
+    """The real one."""
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+
+class Loop:
+    """Drives one stage over the partitions that the source assigns to it.
+
+    `topics` are co-partitioned: partition p of each of them belongs to the stage's partition p. `batch` bounds what is
+    in memory and in a transaction; a slow stage therefore slows its reading, and nothing else grows.
+    """
+
+    def __init__(
+        self,
+        topics: Sequence[str],
+        stage: Stage,
+        source: Source,
+        sink: Sink,
+        snapshots: Snapshots,
+        *,
+        batch: int = 2000,
+        poll_s: float = 0.2,
+        snapshot_every_s: float = 10.0,
+        clock: Clock | None = None,
+    ) -> None:
+        self._stage, self._source, self._sink, self._snapshots = stage, source, sink, snapshots
+        self._topics, self._batch, self._poll_s = list(topics), batch, poll_s
+        self._snapshot_every_s = snapshot_every_s
+        self._clock = clock or SystemClock()
+        self._next: dict[Position, int] = {}  # the first offset not folded yet
+        self._muted: dict[Position, int] = {}  # still restoring: the committed offset to fold up to, in silence
+        self._dirty: set[int] = set()  # partitions that moved since their last snapshot
+        self._snapshot_due = self._clock.now() + snapshot_every_s
+        self._stopping = False
+        self.folded = 0  # records folded and committed
+
+    def stop(self) -> None:
+        """End `run` after the batch at hand; safe to call from a signal handler."""
+        self._stopping = True
+
+    def run(self, count: int | None = None, timeout: float | None = None) -> int:
+        """Run until stopped, or until `count` records were committed or `timeout` seconds have passed."""
+        self._source.subscribe(self._topics, self)
+        end = None if timeout is None else self._clock.now() + timeout
+        backoff = 0.0
+        while not self._stopping and (count is None or self.folded < count):
+            if end is not None and self._clock.now() >= end:
+                break
+            try:
+                self._step()
+                backoff = 0.0
+            except Retry as error:
+                backoff = min(MAX_BACKOFF_S, 2 * backoff or 0.05)
+                log.warning("waiting %.2f s, nothing is lost: %s", backoff, error)
+                self._clock.sleep(backoff)
+                self._restore(list(self._next))
+        return self.folded
+
+    def close(self) -> None:
+        """Leave in order: snapshot what moved, leave the group."""
+        self._write_snapshots(self._dirty)
+        self._source.close()
+        self._sink.close()
+
+    def _step(self) -> None:
+        records = self._live(self._source.poll(self._batch, self._poll_s))
+        outgoing = self._stage.fold(_by_partition(records)) if records else []
+        if not self._muted:
+            outgoing += self._stage.extra()
+        if records or outgoing:
+            self._commit(records, outgoing)
+        if self._clock.now() >= self._snapshot_due:
+            self._write_snapshots(self._dirty)
+            self._snapshot_due = self._clock.now() + self._snapshot_every_s
+
+    def _commit(self, records: Sequence[Record], outgoing: Sequence[Outgoing]) -> None:
+        offsets = {record.position: record.offset + 1 for record in records}
+        self._sink.commit(outgoing, offsets)
+        self._next |= offsets
+        self._dirty |= {position.partition for position in offsets}
+        self.folded += len(records)
+
+    # Partitions come and go
+
+    def assigned(self, positions: Sequence[Position]) -> None:
+        log.info("assigned %s", _names(positions))
+        self._restore(positions)
+
+    def revoked(self, positions: Sequence[Position]) -> None:
+        log.info("revoked %s", _names(positions))
+        self._write_snapshots(self._dirty & {position.partition for position in positions})
+        self.lost(positions)
+
+    def lost(self, positions: Sequence[Position]) -> None:
+        for position in positions:
+            self._next.pop(position, None)
+            self._muted.pop(position, None)
+            self._dirty.discard(position.partition)
+            self._stage.close(position.partition)
+
+    def _write_snapshots(self, partitions: set[int]) -> None:
+        for partition in sorted(partitions):
+            state = self._stage.snapshot(partition)
+            if state is not None:
+                self._snapshots.write(partition, self._offsets(partition), state)
+        self._dirty = self._dirty - partitions
+
+    def _offsets(self, partition: int) -> dict[str, int]:
+        return {p.topic: offset for p, offset in self._next.items() if p.partition == partition}
+
+    # Restoring: a snapshot and a muted fold
+
+    def _restore(self, positions: Sequence[Position]) -> None:
+        committed = self._source.committed(positions)
+        for partition in sorted({position.partition for position in positions}):
+            self._restore_partition(
+                {p: offset for p, offset in committed.items() if p.partition == partition}, partition
+            )
+
+    def _restore_partition(self, committed: dict[Position, int], partition: int) -> None:
+        snapshot = self._snapshots.newest(partition, {p.topic: offset for p, offset in committed.items()})
+        for reason in self._snapshots.take_refused():
+            log.warning("snapshot passed over: %s", reason)
+        self._stage.open(partition, snapshot.state if snapshot else None)
+        seen = snapshot.header.offsets if snapshot else {}
+        start = {p: seen.get(p.topic, 0) if self._stage.stateful else offset for p, offset in committed.items()}
+        self._next |= start
+        self._muted |= {p: offset for p, offset in committed.items() if start[p] < offset}
+        self._source.seek(start)
+
+    def _live(self, records: Sequence[Record]) -> list[Record]:
+        """Fold in silence what was committed before, and return the records of partitions that are live."""
+        if not self._muted:
+            return list(records)
+        restoring = {position.partition for position in self._muted}
+        live = [record for record in records if record.partition not in restoring]
+        for partition in sorted(restoring & {record.partition for record in records}):
+            self._fold_muted(partition, [record for record in records if record.partition == partition])
+        return live
+
+    def _fold_muted(self, partition: int, records: Sequence[Record]) -> None:
+        old = [record for record in records if record.offset < self._muted.get(record.position, 0)]
+        if old:
+            self._stage.fold({partition: old})
+        for record in old:
+            self._next[record.position] = record.offset + 1
+        arrived = [p for p, offset in self._muted.items() if p.partition == partition and self._next[p] >= offset]
+        for position in arrived:
+            del self._muted[position]
+        self._hold_or_release(partition, arrived)
+
+    def _hold_or_release(self, partition: int, arrived: Sequence[Position]) -> None:
+        """Inputs that have arrived wait for the others of their partition, at their committed offset."""
+        mine = [position for position in self._next if position.partition == partition]
+        self._source.seek({position: self._next[position] for position in mine if position not in self._muted})
+        if any(position in self._muted for position in mine):
+            self._source.pause([position for position in mine if position not in self._muted])
+        elif arrived:
+            self._source.resume(mine)
+            log.info("restored partition %d up to %s", partition, self._offsets(partition))
+
+
+def _by_partition(records: Sequence[Record]) -> dict[int, list[Record]]:
+    batches: dict[int, list[Record]] = {}
+    for record in records:
+        batches.setdefault(record.partition, []).append(record)
+    return batches
+
+
+def _names(positions: Sequence[Position]) -> str:
+    return ", ".join(f"{position.topic}[{position.partition}]" for position in sorted(positions)) or "nothing"

@@ -1,0 +1,19 @@
+"""The records of `<stream>.models`: which version of a model is live, and where it came from. Keyed by the model."""
+
+import msgspec
+
+ONLINE = "online"
+
+
+class Published(msgspec.Struct, frozen=True, tag_field="event", tag="published"):
+    """A version of a model exists and goes live. `learned` examples made it; `log_loss` is prequential, in nats."""
+
+    model: str
+    version: int
+    feature_set: str
+    learned: int
+    log_loss: float | None
+
+
+def decode_published(value: bytes) -> Published:
+    return msgspec.json.decode(value, type=Published)

@@ -1,0 +1,64 @@
+"""What every service does around its stage: log, wire the loop to Kafka, stop on SIGTERM, end with a reason.
+
+A clean stop exits with 0; a Stop error exits with 1 after one line that says what to do.
+"""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from types import FrameType
+
+from services.runtime.errors import Stop
+from services.runtime.kafka import KafkaSink, KafkaSource
+from services.runtime.loop import Loop
+from services.runtime.settings import Settings
+from services.runtime.snapshots import Snapshots
+from services.runtime.stage import Stage
+from services.runtime.stream import Stream
+
+log = logging.getLogger(__name__)
+
+
+def run_service(name: str, main: Callable[[], None]) -> None:
+    """Run a service's main under its name; never returns."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=f"%(asctime)s {name} %(levelname)s %(message)s")
+    try:
+        main()
+    except Stop as error:
+        logging.getLogger(name).critical("%s", error)
+        sys.exit(1)
+    sys.exit(0)
+
+
+def serve(name: str, settings: Settings, stream: Stream, inputs: Sequence[str], stage: Stage, fingerprint: str) -> None:
+    """Drive a stage over its input topics until SIGTERM or SIGINT; `fingerprint` names what its snapshots depend on."""
+    snapshots = Snapshots(settings.data, stream.name, name, fingerprint)
+    source = KafkaSource(settings, name)
+    sink = KafkaSink(settings, name, source)
+    loop = Loop(
+        [stream.topic(kind) for kind in inputs],
+        stage,
+        source,
+        sink,
+        snapshots,
+        batch=settings.batch,
+        poll_s=settings.poll_s,
+        snapshot_every_s=settings.snapshot_every_s,
+    )
+    _stop_on_signals(loop)
+    log.info("started, process %d", os.getpid())
+    try:
+        loop.run()
+    finally:
+        loop.close()
+
+
+def _stop_on_signals(loop: Loop) -> None:
+    def stop(number: int, _: FrameType | None) -> None:
+        log.info("%s: finishing the batch at hand", signal.Signals(number).name)
+        loop.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)

@@ -1,0 +1,39 @@
+"""What travels between the log and a core: a record that was read, and one that is to be written."""
+
+import msgspec
+
+SCHEMA_HEADER = "thalweg-schema"
+Headers = list[tuple[str, bytes]]
+
+
+class Position(msgspec.Struct, frozen=True, order=True):
+    """One partition of one topic."""
+
+    topic: str
+    partition: int
+
+
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """A record as read. `timestamp` is the broker's, in milliseconds since 1970; `offset` counts within `position`."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes
+    timestamp: int = 0
+    headers: Headers | None = None
+
+    @property
+    def position(self) -> Position:
+        return Position(self.topic, self.partition)
+
+
+class Outgoing(msgspec.Struct, frozen=True, gc=False):
+    """A record to write. Without a `partition` the key chooses it (murmur2, as Kafka's own clients do)."""
+
+    topic: str
+    value: bytes
+    key: bytes | None = None
+    partition: int | None = None
+    headers: Headers | None = None

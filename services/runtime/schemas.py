@@ -1,0 +1,48 @@
+"""The Arrow schemas of the batches that services hand each other, one after the other a little wider."""
+
+import pyarrow as pa
+
+from services.runtime.frames import TIME, Frame, matrix_type
+from services.runtime.stream import Stream
+
+SCORE = pa.struct([("version", pa.int64()), ("score", pa.float64()), ("weight", pa.float64())])
+
+
+def features_frame(stream: Stream) -> Frame:
+    """`features`: the vector of each event, with where the event stands; one message is of one partition."""
+    return Frame(pa.schema(_features(stream), _metadata(stream)))
+
+
+def scored_frame(stream: Stream) -> Frame:
+    """`scored`: the vector, what was served for it, and each model's version, score and weight in that."""
+    return Frame(pa.schema(_scored(stream), _metadata(stream)))
+
+
+def examples_frame(stream: Stream) -> Frame:
+    """`examples`: a scored row that has its label. `outcome` is "label", or "timeout" where none came in time."""
+    fields = [
+        *_scored(stream),
+        pa.field("partition", pa.int32(), nullable=False),
+        pa.field("label", pa.float64(), nullable=False),
+        pa.field("label_time", TIME, nullable=False),
+        pa.field("outcome", pa.string(), nullable=False),
+    ]
+    return Frame(pa.schema(fields, _metadata(stream)))
+
+
+def _features(stream: Stream) -> list[pa.Field]:
+    return [
+        pa.field("event_id", pa.string(), nullable=False),
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("event_time", TIME, nullable=False),
+        pa.field("offset", pa.int64(), nullable=False),
+        pa.field("features", matrix_type(len(stream.columns), pa.float32()), nullable=False),
+    ]
+
+
+def _scored(stream: Stream) -> list[pa.Field]:
+    return [*_features(stream), pa.field("served", pa.float64(), nullable=False), pa.field("online", SCORE)]
+
+
+def _metadata(stream: Stream) -> dict[str, str]:
+    return {"feature_set": stream.feature_set, "columns": "\n".join(stream.columns)}

@@ -1,0 +1,53 @@
+"""Settings: one frozen object per service, read from the environment.
+
+A field `broker` that every service has is `THALWEG_BROKER`; a field `port` that only `ingestion` has is
+`THALWEG_INGESTION_PORT`. Locally none is needed. A variable with our prefix that nobody reads is an error, since it
+is a typing mistake more often than not. Secrets are `Secret` and never show in a `repr`.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+import msgspec
+
+from services.runtime.errors import ConfigError
+
+PREFIX = "THALWEG_"
+SERVICES = Path(__file__).parents[1]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What every service reads. Times are in seconds."""
+
+    stream: str = "flights"
+    schemas: Path = SERVICES.parent / "schemas"
+    broker: str = "127.0.0.1:9092"
+    data: Path = SERVICES.parent / ".run"  # snapshots, artifacts, keys
+    batch: int = 2000  # records that one transaction may hold
+    poll_s: float = 0.2  # how long an idle loop waits before it looks at its other duties
+    fetch_wait_ms: int = 20  # how long the broker may hold back an empty answer
+    session_timeout_ms: int = 6000
+    snapshot_every_s: float = 10.0
+
+    @classmethod
+    def load(cls, service: str, environment: Mapping[str, str]) -> Self:
+        """Read and check them; raise ConfigError for a value of the wrong kind and for a variable that nobody reads."""
+        shared = {f"{PREFIX}{name}".upper(): name for name in Settings.__struct_fields__}
+        own = {f"{PREFIX}{service}_{n}".upper(): n for n in cls.__struct_fields__ if n not in shared.values()}
+        known = shared | own
+        _refuse_unknown(service, known, environment)
+        found = {name: environment[variable] for variable, name in known.items() if variable in environment}
+        try:
+            return msgspec.convert(found, cls, strict=False, dec_hook=lambda kind, value: kind(value))
+        except msgspec.ValidationError as error:
+            raise ConfigError(f"environment variable for {service}: {error}") from error
+
+
+def _refuse_unknown(service: str, known: Mapping[str, str], environment: Mapping[str, str]) -> None:
+    others = tuple(
+        f"{PREFIX}{folder.name}_".upper() for folder in SERVICES.iterdir() if folder.is_dir() and folder.name != service
+    )
+    ours = (name for name in environment if name.startswith(PREFIX) and not name.startswith(others))
+    if unknown := sorted(set(ours) - set(known)):
+        raise ConfigError(f"{', '.join(unknown)}: no such setting. {service} knows {', '.join(sorted(known))}")

@@ -1,0 +1,67 @@
+"""What a service does with a batch: a pure core per partition, or something with hands (inference)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Generic, Protocol, TypeVar
+
+from services.runtime.records import Outgoing, Record
+
+Batches = Mapping[int, Sequence[Record]]  # for each partition number, its records in the order in which they were read
+
+
+class Core(Protocol):
+    """A fold over one partition: no clock, no I/O, no randomness. Cutting a batch anywhere gives the same bytes."""
+
+    def fold(self, records: Sequence[Record]) -> list[Outgoing]: ...
+
+    def snapshot(self) -> bytes: ...
+
+    def restore(self, state: bytes) -> None: ...
+
+
+AnyCore = TypeVar("AnyCore", bound=Core)
+
+
+class Stage(Protocol):
+    """What the loop drives. A raised Retry means that nothing changed and the batch may come again."""
+
+    stateful: bool  # whether a restart has to fold what came since the last snapshot
+
+    def open(self, partition: int, state: bytes | None) -> None: ...
+
+    def close(self, partition: int) -> None: ...
+
+    def fold(self, batches: Batches) -> list[Outgoing]: ...
+
+    def extra(self) -> list[Outgoing]:
+        """Return what is due beside the fold, to go out with the next transaction (a model's snapshot, say)."""
+
+    def snapshot(self, partition: int) -> bytes | None:
+        """Return the partition's state, or None if the service keeps none."""
+
+
+class Cores(Generic[AnyCore]):
+    """The plain stage: one core per partition."""
+
+    stateful = True
+
+    def __init__(self, build: Callable[[int], AnyCore]) -> None:
+        self._build = build
+        self.cores: dict[int, AnyCore] = {}
+
+    def open(self, partition: int, state: bytes | None) -> None:
+        core = self._build(partition)
+        if state is not None:
+            core.restore(state)
+        self.cores[partition] = core
+
+    def close(self, partition: int) -> None:
+        self.cores.pop(partition, None)
+
+    def fold(self, batches: Batches) -> list[Outgoing]:
+        return [out for partition, records in batches.items() for out in self.cores[partition].fold(records)]
+
+    def extra(self) -> list[Outgoing]:
+        return []
+
+    def snapshot(self, partition: int) -> bytes | None:
+        return self.cores[partition].snapshot()

@@ -1,0 +1,132 @@
+"""A stream, read from its folder: `event.json`, `label.json` and `pipeline.toml`, checked as a whole."""
+
+import hashlib
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from services.runtime.errors import ConfigError
+from services.runtime.grammar import Duration, OneHot, Operator, Pipeline
+
+ENGINE = 1  # raised whenever the same definition would give other feature bytes
+TOPICS = ("events", "labels", "late", "dead-letter", "features", "scored", "predictions", "examples", "models")
+UNPARTITIONED = ("dead-letter", "late", "examples", "models")  # one partition: a total order
+
+
+class Stream(msgspec.Struct, frozen=True):
+    """A checked stream. `columns` names the feature vector; `feature_set` is the fingerprint of how it is made."""
+
+    name: str
+    event: dict[str, Any]
+    label: dict[str, Any]
+    pipeline: Pipeline
+    columns: tuple[str, ...]
+    feature_set: str
+
+    @property
+    def label_rule(self) -> str:
+        """The fingerprint of what the join's state depends on."""
+        return _hash([self.pipeline.label, self.pipeline.stream.id, self.pipeline.stream.key])
+
+    @property
+    def online_rule(self) -> str:
+        """The fingerprint of what the online model's state depends on."""
+        return _hash([self.pipeline.online.model])
+
+    def topic(self, kind: str) -> str:
+        return f"{self.name}.{kind}"
+
+    @property
+    def key(self) -> str:
+        return self.pipeline.stream.key
+
+
+def load_stream(schemas: Path, name: str) -> Stream:
+    """Read `schemas/<name>/`; raise ConfigError naming the file, the place in it, what was found and what is right."""
+    folder = schemas / name
+    if not (folder / "pipeline.toml").is_file():
+        there = sorted(p.parent.name for p in schemas.glob("*/pipeline.toml"))
+        raise ConfigError(f"no stream {name!r}: {folder}/pipeline.toml does not exist. Streams here: {there}")
+    event, label = _read_schema(folder / "event.json"), _read_schema(folder / "label.json")
+    source = (folder / "pipeline.toml").read_bytes()
+    pipeline = _read_pipeline(folder / "pipeline.toml", source)
+    _check(folder / "pipeline.toml", pipeline, event, label)
+    columns = [column for field, op in pipeline.features.items() for column in op.columns(field)]
+    return Stream(name, event, label, pipeline, tuple(columns), f"{name}:{_fingerprint(pipeline)}")
+
+
+def _read_schema(path: Path) -> dict[str, Any]:
+    try:
+        schema: dict[str, Any] = msgspec.json.decode(path.read_bytes())
+        _ = schema["properties"]
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: missing; a stream needs a JSON Schema for it") from error
+    except (msgspec.DecodeError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path}: not a JSON Schema of an object with `properties`: {error}") from error
+    return schema
+
+
+def _read_pipeline(path: Path, source: bytes) -> Pipeline:
+    try:
+        return msgspec.convert(tomllib.loads(source.decode()), Pipeline, dec_hook=lambda kind, value: kind(value))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, msgspec.ValidationError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _fingerprint(pipeline: Pipeline) -> str:
+    """Hash what the feature bytes depend on: the operators in order, the key, the time and the allowed lateness."""
+    rule = pipeline.stream
+    return _hash([ENGINE, rule.key, rule.time, rule.lateness, list(pipeline.features.items())])
+
+
+def _hash(parts: list[Any]) -> str:
+    canonical = msgspec.json.encode(parts, enc_hook=_plain, order="sorted")
+    return hashlib.sha256(canonical).hexdigest()[:16]
+
+
+def _plain(value: Any) -> str:  # noqa: ANN401 - msgspec's hook takes anything
+    if isinstance(value, Duration):
+        return str(value.us)
+    raise NotImplementedError(type(value))
+
+
+def _check(path: Path, pipeline: Pipeline, event: dict[str, Any], label: dict[str, Any]) -> None:
+    fields = event["properties"]
+    _expect_fields(path, "event.json", event, "stream", [pipeline.stream.key, pipeline.stream.time, pipeline.stream.id])
+    needed = [pipeline.stream.id, pipeline.stream.key, pipeline.label.field, pipeline.label.time]
+    _expect_fields(path, "label.json", label, "label", needed)
+    if not pipeline.features:
+        raise ConfigError(f"{path}: [features] is empty; a model needs at least one")
+    for name, operator in pipeline.features.items():
+        _check_feature(f"{path}: features.{name}", operator, pipeline.stream.key, fields)
+
+
+def _expect_fields(path: Path, file: str, schema: dict[str, Any], section: str, names: list[str]) -> None:
+    for name in names:
+        if name not in schema["properties"] or name not in schema.get("required", []):
+            raise ConfigError(f"{path}: [{section}] names {name!r}, which is not a required property in {file}")
+
+
+def _check_feature(place: str, operator: Operator, key: str, fields: dict[str, Any]) -> None:
+    of, by = getattr(operator, "of", None), getattr(operator, "by", None)
+    for name in [of, *(by or [])]:
+        if name is not None and name not in fields:
+            raise ConfigError(f"{place}: found {name!r}, expected a field of the event: {', '.join(fields)}")
+    if by is not None and key not in by:
+        raise ConfigError(
+            f"{place}.by: found {by}, expected the stream's key {key!r} among them: another grouping would"
+            " need events of other partitions, which no single fold sees"
+        )
+    if of is not None and not _fits(operator, fields[of]):
+        raise ConfigError(
+            f"{place}.of: found {of!r} of type {fields[of].get('type')}, expected"
+            f" {'a string' if isinstance(operator, OneHot) else 'a number or boolean'}"
+        )
+
+
+def _fits(operator: Operator, field: dict[str, Any]) -> bool:
+    kinds = {field.get("type")} if isinstance(field.get("type"), str) else set(field.get("type", []))
+    wanted = {"string"} if isinstance(operator, OneHot) else {"number", "integer", "boolean"}
+    return bool(kinds) and kinds - {"null"} <= wanted and "format" not in field

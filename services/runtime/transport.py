@@ -1,0 +1,53 @@
+"""What the loop asks of the log: a source that shares out partitions, and a sink that commits all or nothing.
+
+`kafka.py` speaks to a real broker; `memory.py` is the same in one process, for tests.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from services.runtime.records import Outgoing, Position, Record
+
+Offsets = Mapping[Position, int]  # for each partition of a topic, the first offset that was not read
+
+
+class Listener(Protocol):
+    """Who is told when partitions come and go; called from within `Source.poll`."""
+
+    def assigned(self, positions: Sequence[Position]) -> None: ...
+
+    def revoked(self, positions: Sequence[Position]) -> None:
+        """Give them up in order: what was committed holds."""
+
+    def lost(self, positions: Sequence[Position]) -> None:
+        """They belong to somebody else already: forget them."""
+
+
+class Source(Protocol):
+    """Reads a consumer group's share of the input topics, each partition in offset order."""
+
+    def subscribe(self, topics: Sequence[str], listener: Listener) -> None: ...
+
+    def poll(self, limit: int, timeout: float) -> list[Record]:
+        """Return what is there, at most `limit` records; wait up to `timeout` seconds only if there is nothing."""
+
+    def committed(self, positions: Sequence[Position]) -> Offsets:
+        """Return the group's committed offsets; 0 where nothing was committed."""
+
+    def seek(self, offsets: Offsets) -> None:
+        """Read on from these offsets; the partitions are assigned to this member."""
+
+    def pause(self, positions: Sequence[Position]) -> None: ...
+
+    def resume(self, positions: Sequence[Position]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Sink(Protocol):
+    """Writes outputs and input offsets in one transaction."""
+
+    def commit(self, outgoing: Sequence[Outgoing], offsets: Offsets) -> None:
+        """Make both durable together. Raise Retry if nothing was committed, Stop if this member was fenced."""
+
+    def close(self) -> None: ...
