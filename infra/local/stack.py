@@ -17,6 +17,7 @@ from infra.local import brokers, triton
 from infra.local.brokers import Broker, TopicSpec
 from infra.local.processes import ChildDied, Children
 from infra.local.triton import Triton
+from services.runtime.kafka import Tail
 from services.runtime.settings import Settings
 from services.runtime.signing import make_keys
 from services.runtime.stream import TOPICS, UNPARTITIONED, Stream
@@ -89,9 +90,7 @@ class Stack:
     def _claim(self) -> None:
         running = read_running(self.options.run_dir, self.stream.name)
         if running is not None:
-            raise AlreadyUp(
-                f"{self.stream.name} is up already (process {running.pid}); stop that one first: Ctrl-C there"
-            )
+            raise AlreadyUp(f"{self.stream.name} is up already, process {running.pid}; stop that one first (Ctrl-C)")
         if self.options.fresh:
             shutil.rmtree(self.folder, ignore_errors=True)
         self.data.mkdir(parents=True, exist_ok=True)
@@ -105,6 +104,9 @@ class Stack:
         self._start_services(address)
         self.triton = triton.wait_ready(address, f"{self.stream.name}_online", self._children)
         self._wait_ingestion()
+        groups = [f"{self.stream.name}.{service}" for service in SERVICES if service != "ingestion"]
+        brokers.wait_joined(self.broker, self._children, groups)
+        self._wait_first_version()
         running = Running(os.getpid(), self.broker.address, self.ingestion, str(self.data))
         (self.folder / "running.json").write_bytes(msgspec.json.encode(running))
 
@@ -135,6 +137,13 @@ class Stack:
             self._children.start(
                 service, [sys.executable, "-m", f"services.{service}"], env=environment, cwd=REPOSITORY
             )
+
+    def _wait_first_version(self) -> None:
+        """Wait until a model is live: from here on an event is predicted as fast as it ever will be."""
+        models = Tail(self.settings, self.stream.topic("models"), from_beginning=True)
+        while not models.poll(1, 0.1):
+            self.check()
+        models.close()
 
     def _wait_ingestion(self) -> None:
         deadline = time.monotonic() + READY_S

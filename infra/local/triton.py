@@ -65,7 +65,7 @@ def start(children: Children, run_dir: Path, data: Path, stream: Stream) -> str:
     http, rpc, metrics = free_ports(3)
     ports = {"http": http, "grpc": rpc, "metrics": metrics}
     listen = [f"--{kind}-{what}" for kind, port in ports.items() for what in ("address=127.0.0.1", f"port={port}")]
-    argv = [
+    argv: list[str | Path] = [
         SERVER / "bin" / "tritonserver",
         f"--model-repository={home / 'models'}",
         f"--backend-directory={home / 'backends'}",

@@ -19,6 +19,7 @@ class Publishing(Cores[LearnerCore]):
 
     def __init__(self, stream: Stream, artifacts: Artifacts, clock: Clock) -> None:
         super().__init__(lambda _: LearnerCore(stream))
+        LearnerCore(stream)  # a wrong definition is refused, and River imported, before a partition is taken
         self._stream, self._artifacts, self._clock = stream, artifacts, clock
         self._published: dict[int, int] = {}  # partition: the version that went out last
         self._due = clock.now()

@@ -1,6 +1,6 @@
 """The store of model artifacts: sealed files by model and version, written by trainers, read by Triton's models.
 
-`models` on the log says which version is live; this is where its bytes are: `<data>/artifacts/<stream>/<model>/<version>`.
+`models` on the log says which version is live; its bytes are in `<data>/artifacts/<stream>/<model>/<version>.model`.
 """
 
 import os

@@ -186,7 +186,7 @@ class Loop:
         self._hold_or_release(partition, arrived)
 
     def _hold_or_release(self, partition: int, arrived: Sequence[Position]) -> None:
-        """Inputs that have arrived wait for the others of their partition, at their committed offset."""
+        """Let inputs that have arrived wait, at their committed offset, for the others of their partition."""
         mine = [position for position in self._next if position.partition == partition]
         self._source.seek({position: self._next[position] for position in mine if position not in self._muted})
         if any(position in self._muted for position in mine):
