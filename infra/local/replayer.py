@@ -13,7 +13,7 @@ import msgspec
 
 from services.runtime.stream import Stream
 
-SLICE = 500  # records a request holds at most
+SLICE = 1000  # records a request holds at most
 TICK_S = 0.02
 PATIENCE_S = 60.0
 Timed: TypeAlias = tuple[float, str, dict[str, Any]]  # seconds since 1970, "event" or "label", the record

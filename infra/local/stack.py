@@ -26,6 +26,7 @@ REPOSITORY = Path(__file__).parents[2]
 SERVICES = ("ingestion", "features", "inference", "labels", "learner")
 PORT = 8080
 READY_S = 60.0
+_EMBEDDED = {"THALWEG_SESSION_TIMEOUT_MS": "3000"}  # Tansu lets a group's first member wait for half of it
 
 
 @dataclass(frozen=True)
@@ -130,6 +131,7 @@ class Stack:
             "THALWEG_SCHEMAS": str(self._schemas),
             "THALWEG_BROKER": self.broker.address,
             "THALWEG_DATA": str(self.data),
+            **(_EMBEDDED if self.broker.kind == "embedded" else {}),
             "THALWEG_INFERENCE_TRITON": triton_address,
             "THALWEG_INGESTION_PORT": str(port),
         }

@@ -132,13 +132,11 @@ class Recent:
                 self._arrays += [group.add((), 0.0, np.float64), group.add((), 0.0, np.float64)]
 
     def fold(self, batch: Batch, out: Array) -> None:
-        operator, group = self._operator, self._group
-        arrays = [group[number] for number in self._arrays]
-        match operator:
-            case Lag():
-                kernels.fold_lag(group.slots, batch.joins, batch.numbers(operator.of), *arrays, out)
-            case SinceLast():
-                kernels.fold_since(group.slots, batch.times, batch.joins, *arrays, out)
-            case Ewma():
-                values = batch.numbers(operator.of)
-                kernels.fold_ewma(group.slots, batch.times, batch.joins, values, operator.half_life.us, *arrays, out)
+        slots, joins = self._group.slots, batch.joins
+        match self._operator, [self._group[number] for number in self._arrays]:
+            case Lag(of=of), [ring, seen]:
+                kernels.fold_lag(slots, joins, batch.numbers(of), ring, seen, out)
+            case SinceLast(), [last]:
+                kernels.fold_since(slots, batch.times, joins, last, out)
+            case Ewma(of=of, half_life=half), [last, weight, total]:
+                kernels.fold_ewma(slots, batch.times, joins, batch.numbers(of), half.us, last, weight, total, out)

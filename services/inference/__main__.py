@@ -24,6 +24,7 @@ def main() -> None:
     triton = Triton(settings.triton, f"{stream.name}_online")
     models = Tail(settings, stream.topic("models"), from_beginning=True)
     stage = Scoring(stream, triton, lambda: models.poll(settings.batch, 0))
+    stage.warm_up()
     serve(SERVICE, settings, stream, ["features"], stage, stream.feature_set)
 
 

@@ -63,6 +63,10 @@ class InferenceCore:
     def vectors(self, batch: pa.RecordBatch) -> NDArray[np.float32]:
         return np.asarray(rows(batch.column("features")), np.float32)
 
+    def no_vectors(self) -> NDArray[np.float32]:
+        """Return a batch of no rows, as Triton would see it."""
+        return np.zeros((0, len(self._stream.columns)), np.float32)
+
     def write(self, partition: int, batch: pa.RecordBatch, scores: Scores) -> list[Outgoing]:
         """Return a JSON record per event and one Arrow record for the batch, all on the events' own partition."""
         return [*self._predictions(partition, batch, scores), self._scored_batch(partition, batch, scores)]

@@ -1,6 +1,7 @@
 """The inference stage: which version is live, its scores from Triton, and the core's records out of them."""
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 
 from services.inference.core import InferenceCore
@@ -12,6 +13,7 @@ from services.runtime.stage import Batches
 from services.runtime.stream import Stream
 
 log = logging.getLogger(__name__)
+WAIT_S = 0.5
 
 
 class Scoring:
@@ -34,6 +36,19 @@ class Scoring:
             for (partition, batch), scores in zip(read.items(), answers, strict=True)
             for out in self._core.write(partition, batch, scores)
         ]
+
+    def warm_up(self) -> None:
+        """Wait for Triton and a first version, and have it load and import what that version needs."""
+        said = ""
+        while True:
+            try:
+                self._triton.score([self._core.no_vectors()], self._live_version())
+            except Retry as error:
+                if str(error) != said:
+                    log.warning("waiting: %s", said := str(error))
+                time.sleep(WAIT_S)
+            else:
+                return
 
     def _live_version(self) -> int:
         for record in self._models():

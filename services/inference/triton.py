@@ -22,15 +22,6 @@ class Triton:
         self._address, self._model = address, model
         self._client = grpc.InferenceServerClient(address)
 
-    def check(self) -> None:
-        """Raise Retry, saying what is missing, unless the server would answer now."""
-        try:
-            ready = self._client.is_model_ready(self._model, client_timeout=TIMEOUT_S)
-        except InferenceServerException as error:
-            raise Retry(f"Triton at {self._address} does not answer: {error}") from error
-        if not ready:
-            raise Retry(f"Triton at {self._address} has not loaded {self._model} yet")
-
     def score(self, batches: Sequence[NDArray[np.float32]], version: int) -> list[Scores]:
         """Score each (rows, columns) batch with one version of the model; raise Retry if any of them failed."""
         pending = [self._send(batch, version) for batch in batches]

@@ -123,12 +123,11 @@ def record_type(name: str, schema: dict[str, Any]) -> type[Row]:
 
 
 def _field_type(place: str, rule: dict[str, Any]) -> Any:  # noqa: ANN401 - a type expression
-    kinds = [rule.get("type")] if isinstance(rule.get("type"), str) else rule.get("type", [])
+    found = rule.get("type", [])
+    kinds: list[str] = [found] if isinstance(found, str) else found
     strange = set(rule) - _NOTES - set(_BOUNDS)
     if not kinds or strange or not set(kinds) <= set(_TYPES):
-        raise ConfigError(
-            f"{place}: found {strange or rule.get('type')}, expected a scalar `type` with {sorted(_BOUNDS)}"
-        )
+        raise ConfigError(f"{place}: found {strange or found}, expected a scalar `type` with {sorted(_BOUNDS)}")
     if "enum" in rule:
         return Literal[tuple(rule["enum"])]
     meta = msgspec.Meta(**{ours: rule[theirs] for theirs, ours in _BOUNDS.items() if theirs in rule})

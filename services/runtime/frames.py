@@ -32,10 +32,10 @@ class Frame:
 
     def decode(self, record: Record) -> pa.RecordBatch:
         """Read a message; raise Stop if it was written for another schema."""
-        found = dict(record.headers or []).get(SCHEMA_HEADER, b"none").decode()
-        if found != self.fingerprint:
+        found = dict(record.headers or []).get(SCHEMA_HEADER)
+        if found != self.fingerprint.encode():
             raise Stop(
-                f"{record.topic}[{record.partition}]@{record.offset}: schema {found}, this service was built for"
+                f"{record.topic}[{record.partition}]@{record.offset}: schema {found!r}, this service was built for"
                 f" {self.fingerprint}. Run services of one feature set, or replay the topic into a fresh prefix"
             )
         return pa.ipc.open_stream(record.value).read_next_batch()

@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -21,7 +21,7 @@ from confluent_kafka import (
 )
 
 from services.runtime.errors import Retry, Stop
-from services.runtime.records import Outgoing, Position, Record
+from services.runtime.records import Headers, Outgoing, Position, Record
 from services.runtime.settings import Settings
 from services.runtime.transport import Listener, Offsets
 
@@ -190,17 +190,22 @@ def read(message: Message) -> Record | None:
     error = message.error()
     if error is None:
         return Record(
-            message.topic(),
-            message.partition(),
-            message.offset(),
+            str(message.topic()),
+            cast(int, message.partition()),
+            cast(int, message.offset()),
             message.key(),
             message.value() or b"",
             message.timestamp()[1],
-            message.headers(),
+            cast(Headers | None, message.headers()),
         )
     if error.code() in (KafkaError._PARTITION_EOF, KafkaError._MAX_POLL_EXCEEDED):  # noqa: SLF001 - their public names
         return None
     raise Retry(f"reading {message.topic()}: {error}")
+
+
+def _at_end(message: Message) -> bool:
+    error = message.error()
+    return error is not None and error.code() == KafkaError._PARTITION_EOF  # noqa: SLF001 - its public name
 
 
 def _ours(error: KafkaException) -> Exception:
@@ -243,7 +248,7 @@ def read_all(settings: Settings, topic: str, batch: int = 2000) -> Iterator[list
     try:
         while left:
             messages = consumer.consume(batch, 0.1)
-            left -= {m.partition() for m in messages if m.error() and m.error().code() == KafkaError._PARTITION_EOF}  # noqa: SLF001
+            left -= {cast(int, message.partition()) for message in messages if _at_end(message)}
             if records := [record for message in messages if (record := read(message)) is not None]:
                 yield records
     finally:

@@ -1,9 +1,11 @@
 """What travels between the log and a core: a record that was read, and one that is to be written."""
 
+from typing import TypeAlias
+
 import msgspec
 
 SCHEMA_HEADER = "thalweg-schema"
-Headers = list[tuple[str, bytes]]
+Headers: TypeAlias = list[tuple[str, str | bytes | None]]  # as Kafka's clients type them; ours are bytes
 
 
 class Position(msgspec.Struct, frozen=True, order=True):
