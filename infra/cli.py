@@ -59,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     replay.add_argument("--broker", metavar="HOST:PORT", help="the log to read (that of the run which is up here)")
     replay.set_defaults(run=_replay)
     for command in (show, up, replay):
+        command.add_argument("--run-dir", type=Path, default=REPOSITORY / ".run", help="where runs keep data and logs")
         command.add_argument(
             "--schemas", type=Path, default=REPOSITORY / "schemas", help="the folder of stream folders"
         )
@@ -88,7 +89,7 @@ def _speed(text: str) -> float:
 
 
 def _options(given: argparse.Namespace, *, fresh: bool) -> Options:
-    return Options(given.stream, given.partitions, given.broker, fresh=fresh)
+    return Options(given.stream, given.partitions, given.broker, given.run_dir, fresh)
 
 
 def _demo(given: argparse.Namespace) -> int:
@@ -113,7 +114,7 @@ def _up(given: argparse.Namespace) -> int:
 
 def _replay(given: argparse.Namespace) -> int:
     stream = load_stream(given.schemas, given.stream)
-    running = read_running(REPOSITORY / ".run", stream.name)
+    running = read_running(given.run_dir, stream.name)
     broker = given.broker or (running.broker if running else None)
     if broker is None:
         raise ValueError(f"no run of {stream.name} is up here; start one (thalweg up) or name its --broker HOST:PORT")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from services.features.engine import Engine
 from services.runtime.codec import Decoded, JsonCodec
-from services.runtime.dead_letters import dead_letter, key_reject
+from services.runtime.dead_letters import dead_letter, wrong_keys
 from services.runtime.frames import matrix, times
 from services.runtime.records import Outgoing, Record
 from services.runtime.schemas import features_frame
@@ -31,7 +31,7 @@ class FeaturesCore:
 
     def fold(self, records: Sequence[Record]) -> list[Outgoing]:
         events = self._codec.decode([record.value for record in records])
-        self._refuse_wrong_keys(events, records)
+        events.drop(wrong_keys(self._stream.key, events, records))
         outgoing = [
             dead_letter(self._stream.topic("dead-letter"), SERVICE, records[place], reject)
             for place, reject in sorted(events.rejects.items())
@@ -46,23 +46,13 @@ class FeaturesCore:
         """Compile the kernels, or load them from their cache, before the first event waits for them."""
         self._engine.fold(lambda _: [], np.zeros(0, np.int64))
 
-    def _refuse_wrong_keys(self, events: Decoded, records: Sequence[Record]) -> None:
-        field = self._stream.key
-        wrong = {}
-        for place, key in zip(events.places, events.column(field), strict=True):
-            reject = key_reject(records[place].key, field, key)
-            if reject is not None:
-                wrong[place] = reject
-        if wrong:
-            events.drop(wrong)
-
     def _features(self, events: Decoded, offsets: list[int], vectors: NDArray[np.float32]) -> Outgoing:
         rule = self._stream.pipeline.stream
         columns = [
             pa.array(events.column(rule.id), pa.string()),
             pa.array(events.column(rule.key), pa.string()),
             times(events.times[rule.time]),
-            pa.array(offsets, pa.int64()),
+            pa.array(np.array(offsets, np.int64)),
             matrix(vectors),
         ]
         value = self._frame.encode(columns)
@@ -77,7 +67,8 @@ class FeaturesCore:
 
     def restore(self, state: bytes) -> None:
         loaded = msgspec.msgpack.decode(state)
-        loaded["arrays"] = [[_array_in(array) for array in arrays] for arrays in loaded["arrays"]]
+        for group in loaded["groups"]:
+            group["arrays"] = [_array_in(array) for array in group["arrays"]]
         self._engine.load(loaded)
 
 

@@ -5,6 +5,7 @@ share its panes, and each number is accumulated once however many features read 
 """
 
 from collections.abc import Callable, Mapping
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from services.features import kernels
 from services.features.columns import Batch, Floats
-from services.features.state import Group, Recent, Windows
+from services.features.state import Codes, Group, Recent, Windows
 from services.runtime.grammar import (
     UNITS_US,
     Count,
@@ -30,6 +31,7 @@ from services.runtime.grammar import (
     Sum,
     Value,
     Weekday,
+    Windowed,
 )
 from services.runtime.stream import Stream
 
@@ -44,6 +46,7 @@ class Engine:
         rule = stream.pipeline.stream
         self._lateness = rule.lateness.us
         self._newest = kernels.NEVER
+        self._codes: dict[str, Codes] = {}
         self._groups: dict[tuple[str, ...], Group] = {}
         self._windows: dict[tuple[tuple[str, ...], int], Windows] = {}
         self._width = len(stream.columns)
@@ -63,8 +66,10 @@ class Engine:
         """Return the vectors (events, columns) and which events were late; the state moves past the batch."""
         late, self._newest = kernels.mark_late(times, self._lateness, self._newest)
         batch = Batch(column, times, ~late)
+        for codes in self._codes.values():
+            codes.locate(batch)
         for group in self._groups.values():
-            group.locate(batch)
+            group.locate()
         for windows in self._windows.values():
             windows.fold(batch)
         out = np.zeros((self._width, len(batch)))
@@ -99,34 +104,18 @@ class Engine:
                 return self._windowed(operator, tuple(operator.by or key))
 
     def _group(self, by: tuple[str, ...]) -> Group:
-        return self._groups.setdefault(by, Group(by))
+        if by not in self._groups:
+            self._groups[by] = Group([self._codes.setdefault(field, Codes(field)) for field in by])
+        return self._groups[by]
 
-    def _windowed(
-        self, operator: Count | Rate | Sum | Mean | Std | Min | Max, by: tuple[str, ...]
-    ) -> Callable[[Batch, Floats], None]:
+    def _windowed(self, operator: Windowed, by: tuple[str, ...]) -> Callable[[Batch, Floats], None]:
         size = operator.window.us
         if (by, size) not in self._windows:
             self._windows[by, size] = Windows(self._group(by), size, self._lateness)
         windows = self._windows[by, size]
-        match operator:
-            case Count():
-                lane = windows.lane(kernels.COUNT)
-                return lambda _, out: np.copyto(out[0], windows.read[lane])
-            case Rate():
-                lane = windows.lane(kernels.COUNT)
-                return lambda _, out: _set(out, np.divide(windows.read[lane], size / 1e6))
-            case Sum():
-                filled, total, _ = windows.moments(operator.of)
-                return lambda _, out: _set(out, np.where(windows.read[filled] > 0, windows.read[total], np.nan))
-            case Mean():
-                filled, total, _ = windows.moments(operator.of)
-                return lambda _, out: _divide(windows.read[total], windows.read[filled], out)
-            case Std():
-                filled, _, squares = windows.moments(operator.of)
-                return lambda _, out: _deviation(windows.read[squares], windows.read[filled], out)
-            case Min() | Max():
-                lane = windows.lane(kernels.MIN if isinstance(operator, Min) else kernels.MAX, operator.of)
-                return lambda _, out: np.copyto(out[0], windows.read[lane])
+        for kind in _LANES[type(operator)]:
+            windows.need(kind, getattr(operator, "of", ""))
+        return lambda _, out: _read_window(operator, windows, out)
 
     # State
 
@@ -134,28 +123,51 @@ class Engine:
         """Return plain values and arrays; equal for equal histories."""
         return {
             "newest": int(self._newest),
-            "groups": [group.keys() for group in self._groups.values()],
-            "arrays": [group.arrays() for group in self._groups.values()],
+            "fields": [codes.values() for codes in self._codes.values()],
+            "groups": [group.state() for group in self._groups.values()],
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
         self._newest = state["newest"]
-        for group, keys, arrays in zip(self._groups.values(), state["groups"], state["arrays"], strict=True):
-            group.load(keys, arrays)
+        for codes, values in zip(self._codes.values(), state["fields"], strict=True):
+            codes.load(values)
+        for group, saved in zip(self._groups.values(), state["groups"], strict=True):
+            group.load(saved)
 
 
-def _set(out: Floats, values: Floats) -> None:
-    out[0] = values
+_LANES: dict[type[Operator], tuple[int, ...]] = {
+    Count: (kernels.COUNT,),
+    Rate: (kernels.COUNT,),
+    Sum: (kernels.SUM,),
+    Mean: (kernels.SUM,),
+    Std: (kernels.M2,),
+    Min: (kernels.MIN,),
+    Max: (kernels.MAX,),
+}
 
 
-def _divide(above: Floats, below: Floats, out: Floats) -> None:
+def _read_window(operator: Windowed, windows: Windows, out: Floats) -> None:
+    match operator:
+        case Count():
+            out[0] = windows.lane(kernels.COUNT)
+        case Rate():
+            out[0] = windows.lane(kernels.COUNT) / operator.window.seconds
+        case Min(of=of):
+            out[0] = windows.lane(kernels.MIN, of)
+        case Max(of=of):
+            out[0] = windows.lane(kernels.MAX, of)
+        case Sum(of=of):
+            out[0] = np.where(windows.lane(kernels.FILLED, of) > 0, windows.lane(kernels.SUM, of), np.nan)
+        case Mean(of=of):
+            _divide(windows.lane(kernels.SUM, of), windows.lane(kernels.FILLED, of), out)
+        case Std(of=of):
+            _divide(windows.lane(kernels.M2, of), windows.lane(kernels.FILLED, of), out)
+            np.sqrt(out[0], out=out[0])
+
+
+def _divide(values: Floats, filled: Floats, out: Floats) -> None:
     out[0] = np.nan
-    np.divide(above, below, out=out[0], where=below > 0)
-
-
-def _deviation(squares: Floats, filled: Floats, out: Floats) -> None:
-    _divide(squares, filled, out)
-    np.sqrt(out[0], out=out[0])
+    np.divide(values, filled, out=out[0], where=filled > 0)
 
 
 def _one_hot(operator: OneHot) -> Callable[[Batch, Floats], None]:
@@ -163,7 +175,7 @@ def _one_hot(operator: OneHot) -> Callable[[Batch, Floats], None]:
     elsewhere = len(places) if operator.other else -1
 
     def fill(batch: Batch, out: Floats) -> None:
-        codes = np.array([places.get(value, elsewhere) for value in batch.objects(operator.of)], np.int64)
+        codes = np.fromiter(map(places.get, batch.objects(operator.of), repeat(elsewhere)), np.int64, len(batch))
         known = np.flatnonzero(codes >= 0)
         out[codes[known], known] = 1.0
 

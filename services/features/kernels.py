@@ -34,50 +34,65 @@ def fold_panes(
     span: int,
     tags: Ints,
     lanes: Floats,
+    closed_at: Ints,
+    closed: Floats,
     out: Floats,
 ) -> None:
-    """Fold a windowed table. A window is the event's own pane and the `span - 1` before it.
+    """Fold a windowed table. A window is the event's own pane and the `span - 1` before it, merged oldest first.
 
-    `tags` (groups, ring) names the pane that a ring slot holds, `lanes` (groups, ring, lanes) its accumulators;
-    `values` (fields, events) and `sources` (lanes) say which field a lane takes; `out` (lanes, events) is the read.
+    `tags` (groups, ring) names the pane that a ring slot holds, `lanes` (groups, ring, lanes) its accumulators.
+    `closed` (groups, lanes) is the merge of all but the own pane, kept while events stay in the pane `closed_at`: an
+    event of an older pane moves `closed_at`, so a pane never changes behind it. `values` (fields, events) and `sources`
+    (lanes) say which field a lane takes; `out` (events, lanes) is what each event read.
     """
     ring = tags.shape[1]
     for i in range(slots.shape[0]):
         group, pane = slots[i], panes[i]
-        for lane in range(kinds.shape[0]):
-            out[lane, i] = math.nan if kinds[lane] >= MIN else 0.0
-        for seen in range(pane - span + 1, pane + 1):
-            if tags[group, seen % ring] == seen:
-                _merge(kinds, lanes[group, seen % ring], out, i)
+        place = pane % ring
+        if closed_at[group] != pane:
+            _clear(kinds, closed[group])
+            before = (pane - span + 1) % ring
+            for seen in range(pane - span + 1, pane):
+                if tags[group, before] == seen:
+                    _merge(kinds, lanes[group, before], closed[group])
+                before = before + 1 if before + 1 < ring else 0
+            closed_at[group] = pane
+        out[i] = closed[group]
+        if tags[group, place] == pane:
+            _merge(kinds, lanes[group, place], out[i])
         if joins[i]:
-            place = pane % ring
             if tags[group, place] < pane:
                 tags[group, place] = pane
-                for lane in range(kinds.shape[0]):
-                    lanes[group, place, lane] = math.nan if kinds[lane] >= MIN else 0.0
+                _clear(kinds, lanes[group, place])
             if tags[group, place] == pane:
                 _add(kinds, sources, values, i, lanes[group, place])
 
 
 @compiled
-def _merge(kinds: Ints, pane: Floats, out: Floats, i: int) -> None:
-    """Merge one pane into the read; M2 by Chan, Golub and LeVeque (1979), which is why it goes before its parts."""
+def _clear(kinds: Ints, pane: Floats) -> None:
+    for lane in range(kinds.shape[0]):
+        pane[lane] = math.nan if kinds[lane] >= MIN else 0.0
+
+
+@compiled
+def _merge(kinds: Ints, pane: Floats, into: Floats) -> None:
+    """Merge a pane; M2 by Chan, Golub and LeVeque (1979), which is why it goes before the parts that it needs."""
     for lane in range(kinds.shape[0] - 1, -1, -1):
         kind = kinds[lane]
         if kind == M2:
-            n_old, n_new = out[lane - 2, i], pane[lane - 2]
-            if n_old > 0 and n_new > 0:
-                gap = pane[lane - 1] / n_new - out[lane - 1, i] / n_old
-                out[lane, i] += gap * gap * n_old * n_new / (n_old + n_new)
-            out[lane, i] += pane[lane]
+            old, new = into[lane - 2], pane[lane - 2]
+            if old > 0 and new > 0:
+                gap = pane[lane - 1] / new - into[lane - 1] / old
+                into[lane] += gap * gap * old * new / (old + new)
+            into[lane] += pane[lane]
+        elif kind < MIN:
+            into[lane] += pane[lane]
+        elif math.isnan(into[lane]):
+            into[lane] = pane[lane]
         elif kind == MIN:
-            if not out[lane, i] <= pane[lane]:
-                out[lane, i] = pane[lane]
-        elif kind == MAX:
-            if not out[lane, i] >= pane[lane]:
-                out[lane, i] = pane[lane]
+            into[lane] = min(into[lane], pane[lane])
         else:
-            out[lane, i] += pane[lane]
+            into[lane] = max(into[lane], pane[lane])
 
 
 @compiled

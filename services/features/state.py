@@ -1,16 +1,17 @@
 """What the engine remembers: an index of groups, and arrays with a row per group that grow as groups appear."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from services.features import kernels
-from services.features.columns import Batch
+from services.features.columns import Batch, Floats
 from services.runtime.grammar import Ewma, Lag, SinceLast
 
 Array: TypeAlias = NDArray[Any]
+Ints: TypeAlias = NDArray[np.int64]
 PANES = 12  # panes that make up a window: a window's length is honoured to a twelfth
 
 
@@ -21,15 +22,39 @@ class _Index(dict[Hashable, int]):
         self[key] = number = len(self)
         return number
 
+    def numbers(self, keys: list[Any]) -> Ints:
+        return np.fromiter(map(self.__getitem__, keys), np.int64, len(keys))
+
+
+class Codes:
+    """Numbers the values of one field, so that groupings compare numbers and not values."""
+
+    def __init__(self, field: str) -> None:
+        self._field = field
+        self._index = _Index()
+        self.codes: Ints = np.zeros(0, np.int64)  # of the batch at hand
+
+    def locate(self, batch: Batch) -> None:
+        self.codes = self._index.numbers(batch.objects(self._field))
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def values(self) -> list[Any]:
+        return list(self._index)
+
+    def load(self, values: Sequence[Any]) -> None:
+        self._index = _Index((value, code) for code, value in enumerate(values))
+
 
 class Group:
-    """One grouping of the events. Owns the index and every array that has a row per group."""
+    """One grouping of the events: the rows of every array that has a row per group."""
 
-    def __init__(self, by: tuple[str, ...]) -> None:
-        self._by = by
-        self._index = _Index()
-        self._arrays: list[tuple[Array, Any]] = []  # array, and what an empty row holds
-        self.slots: NDArray[np.int64] = np.zeros(0, np.int64)  # the row of each event of the batch at hand
+    def __init__(self, fields: Sequence[Codes]) -> None:
+        self._fields = fields
+        self._pairs = [_Index() for _ in fields[1:]]  # numbers (row so far, code of the next field), as one integer
+        self._arrays: list[tuple[Array, float]] = []  # array, and what an empty row holds
+        self.slots: Ints = np.zeros(0, np.int64)  # the row of each event of the batch at hand
 
     def add(self, shape: tuple[int, ...], empty: float, kind: type) -> int:
         """Make an array of rows of this shape; return its number. Fetch it anew for each batch: it may have grown."""
@@ -39,12 +64,16 @@ class Group:
     def __getitem__(self, number: int) -> Array:
         return self._arrays[number][0]
 
-    def locate(self, batch: Batch) -> None:
-        columns = [batch.objects(field) for field in self._by]
-        keys = columns[0] if len(columns) == 1 else zip(*columns, strict=True)
-        index = self._index
-        self.slots = np.array([index[key] for key in keys], np.int64)
-        self._grow(len(index))
+    def __len__(self) -> int:
+        return len(self._pairs[-1]) if self._pairs else len(self._fields[0])
+
+    def locate(self) -> None:
+        """Find the rows of the batch whose codes the fields hold now."""
+        slots = self._fields[0].codes
+        for field, index in zip(self._fields[1:], self._pairs, strict=True):
+            slots = index.numbers(((slots << 32) | field.codes).tolist())
+        self.slots = slots
+        self._grow(len(self))
 
     def _grow(self, rows: int) -> None:
         for number, (array, empty) in enumerate(self._arrays):
@@ -53,67 +82,73 @@ class Group:
                 larger[: len(array)] = array
                 self._arrays[number] = (larger, empty)
 
-    def keys(self) -> list[Any]:
-        return list(self._index)
+    def state(self) -> dict[str, Any]:
+        arrays = [array[: len(self)] for array, _ in self._arrays]
+        return {"pairs": [list(index) for index in self._pairs], "arrays": arrays}
 
-    def arrays(self) -> list[Array]:
-        return [array[: len(self._index)] for array, _ in self._arrays]
-
-    def load(self, keys: Sequence[Any], arrays: Sequence[Array]) -> None:
-        self._index = _Index((tuple(key) if isinstance(key, list) else key, n) for n, key in enumerate(keys))
-        for number, array in enumerate(arrays):
+    def load(self, state: Mapping[str, Any]) -> None:
+        self._pairs = [_Index((pair, row) for row, pair in enumerate(pairs)) for pairs in state["pairs"]]
+        for number, array in enumerate(state["arrays"]):
             self._arrays[number] = (array.copy(), self._arrays[number][1])
 
 
 class Windows:
-    """The panes of one window length over one grouping; `read` (lanes, events) is what the batch's events saw."""
+    """The panes of one window length over one grouping."""
 
     def __init__(self, group: Group, size: int, lateness: int) -> None:
         self._group = group
         self._width = max(size // PANES, 1)
         self._ring = PANES + -(-lateness // self._width) + 1  # late events find their panes still there
-        self._lanes: list[tuple[int, str | None]] = []
-        self._tags = self._state = -1
-        self.read: Array = np.zeros((0, 0))
+        self._lanes: list[tuple[str, int]] = []  # field and kind, a field's FILLED, SUM and M2 side by side
+        self._arrays: list[int] = []
+        self._read: Floats = np.zeros((0, 0))
 
-    def lane(self, kind: int, field: str | None = None) -> int:
-        """Return the number of the lane that accumulates `kind` of `field`; make it if it is new."""
-        if (kind, field) not in self._lanes:
-            self._lanes.append((kind, field))
-        return self._lanes.index((kind, field))
+    def need(self, kind: int, field: str = "") -> None:
+        """Have `kind` of `field` accumulated; what a kind is made of comes with it."""
+        for part in {kernels.SUM: (kernels.FILLED,), kernels.M2: (kernels.FILLED, kernels.SUM)}.get(kind, ()):
+            self.need(part, field)
+        if (field, kind) not in self._lanes:
+            self._lanes = sorted([*self._lanes, (field, kind)])
 
-    def moments(self, field: str) -> tuple[int, int, int]:
-        """Return the lanes of a field's filled count, sum and squared deviations, which stand side by side."""
-        first = self.lane(kernels.FILLED, field)
-        return first, self.lane(kernels.SUM, field), self.lane(kernels.M2, field)
+    def lane(self, kind: int, field: str = "") -> Floats:
+        """Return what each event of the batch read of a needed lane."""
+        lane: Floats = self._read[self._lanes.index((field, kind))]
+        return lane
 
     def seal(self) -> None:
         """Make the arrays, now that every lane is known."""
-        self._tags = self._group.add((self._ring,), kernels.NEVER, np.int64)
-        self._state = self._group.add((self._ring, len(self._lanes)), 0.0, np.float64)
-        fields = sorted({field for _, field in self._lanes if field is not None})
-        self._fields = fields
-        self._kinds = np.array([kind for kind, _ in self._lanes], np.int64)
-        self._sources = np.array([fields.index(f) if f is not None else 0 for _, f in self._lanes], np.int64)
+        lanes = len(self._lanes)
+        self._arrays = [
+            self._group.add((self._ring,), kernels.NEVER, np.int64),
+            self._group.add((self._ring, lanes), 0.0, np.float64),
+            self._group.add((), kernels.NEVER, np.int64),
+            self._group.add((lanes,), 0.0, np.float64),
+        ]
+        self._fields = sorted({field for field, _ in self._lanes if field})
+        self._kinds = np.array([kind for _, kind in self._lanes], np.int64)
+        self._sources = np.array([self._fields.index(f) if f else 0 for f, _ in self._lanes], np.int64)
 
     def fold(self, batch: Batch) -> None:
         numbers = [batch.numbers(field) for field in self._fields]
         values = np.vstack(numbers) if numbers else np.zeros((1, len(batch)))
         panes = batch.times // self._width
-        self.read = np.empty((len(self._lanes), len(batch)))
-        group = self._group
+        read = np.empty((len(batch), len(self._lanes)))
+        tags, lanes, closed_at, closed = (self._group[number] for number in self._arrays)
         kernels.fold_panes(
-            group.slots,
+            self._group.slots,
             panes,
             batch.joins,
             values,
             self._kinds,
             self._sources,
             PANES,
-            group[self._tags],
-            group[self._state],
-            self.read,
+            tags,
+            lanes,
+            closed_at,
+            closed,
+            read,
         )
+        self._read = read.T
 
 
 class Recent:

@@ -9,8 +9,7 @@ import pyarrow as pa
 
 from services.labels.join import Join, Label, Pair, Row, State
 from services.runtime.codec import JsonCodec
-from services.runtime.dead_letters import dead_letter, key_reject
-from services.runtime.errors import Reject
+from services.runtime.dead_letters import dead_letter, wrong_keys
 from services.runtime.frames import matrix, micros, rows, times
 from services.runtime.records import Outgoing, Record
 from services.runtime.schemas import SCORE, examples_frame, scored_frame
@@ -66,7 +65,7 @@ class LabelsCore:
 
     def _labels(self, records: list[Record]) -> tuple[list[Label], list[Outgoing]]:
         decoded = self._codec.decode([record.value for record in records])
-        decoded.drop(self._wrong_keys(records, decoded.places, decoded.column(self._stream.key)))
+        decoded.drop(wrong_keys(self._stream.key, decoded, records))
         label_times = decoded.times[self._rule.time]
         clocks = np.maximum.accumulate(np.maximum(label_times, self._join.label_clock))
         labels = map(
@@ -80,10 +79,6 @@ class LabelsCore:
         topic = self._stream.topic("dead-letter")
         rejected = [dead_letter(topic, SERVICE, records[at], why) for at, why in sorted(decoded.rejects.items())]
         return list(labels), rejected
-
-    def _wrong_keys(self, records: list[Record], places: list[int], keys: list[object]) -> dict[int, Reject]:
-        checked = {p: key_reject(records[p].key, self._stream.key, key) for p, key in zip(places, keys, strict=True)}
-        return {place: reject for place, reject in checked.items() if reject is not None}
 
     def _example(self, pairs: list[Pair]) -> Outgoing:
         found = [row for row, _ in pairs]

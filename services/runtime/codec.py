@@ -31,6 +31,7 @@ _BOUNDS = {
 }
 _TYPES: dict[str, Any] = {"string": str, "integer": int, "number": float, "boolean": bool, "null": None}
 _NOTES = {"title", "description", "examples", "type", "format", "enum", "default"}
+_TIME = pa.timestamp("us", tz="UTC")
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _CONFLUENT_PREFIX = 5  # a zero byte and four bytes of schema id
 
@@ -51,6 +52,8 @@ class Decoded:
 
     def drop(self, rejects: dict[int, Reject]) -> None:
         """Refuse further records, by their places in the batch."""
+        if not rejects:
+            return
         self.rejects |= rejects
         kept = [row for row, place in enumerate(self.places) if place not in rejects]
         self.rows = [self.rows[row] for row in kept]
@@ -143,11 +146,10 @@ def _union(kinds: list[Any]) -> Any:  # noqa: ANN401 - a type expression
 
 def _column_of_times(rows: list[Row], field: str) -> Int64s | None:
     try:
-        texts = pa.array([getattr(row, field) for row in rows], pa.string())
-        parsed = texts.cast(pa.timestamp("us", tz="UTC")).cast(pa.int64())
+        parsed = pa.array(list(map(attrgetter(field), rows)), pa.string()).cast(_TIME)
     except pa.ArrowInvalid:
         return None
-    return np.asarray(parsed.fill_null(0), np.int64)
+    return np.asarray((parsed.fill_null(_EPOCH) if parsed.null_count else parsed).view(pa.int64()), np.int64)
 
 
 def _rfc3339(rows: list[Row], field: str) -> Int64s:
@@ -162,7 +164,7 @@ def _parse_time(text: str | None) -> int | None:
     if text is None:
         return None
     try:
-        return int(pa.scalar(text).cast(pa.timestamp("us", tz="UTC")).cast(pa.int64()).as_py())
+        return int(pa.scalar(text).cast(_TIME).value)
     except pa.ArrowInvalid:
         pass
     try:

@@ -1,9 +1,11 @@
 """A record that can't be used: where it came from, its original bytes, and why."""
 
 import base64
+from collections.abc import Sequence
 
 import msgspec
 
+from services.runtime.codec import Decoded
 from services.runtime.errors import Reject
 from services.runtime.records import Outgoing, Record
 
@@ -38,9 +40,16 @@ def dead_letter(topic: str, service: str, record: Record, reject: Reject) -> Out
     return Outgoing(topic, msgspec.json.encode(letter), key=place.encode(), partition=0)
 
 
-def key_reject(found: bytes | None, field: str, expected: object) -> Reject | None:
-    """Return why a record's Kafka key is wrong, or None: it must be the key field's text, or partitions would mix."""
-    if found == str(expected).encode():
-        return None
+def wrong_keys(field: str, decoded: Decoded, records: Sequence[Record]) -> dict[int, Reject]:
+    """Return, by place, which records' Kafka keys are not their key field's text: partitions would mix keys."""
+    expected = list(map(str.encode, map(str, decoded.column(field))))
+    found = [records[place].key for place in decoded.places]
+    if found == expected:
+        return {}
+    pairs = zip(decoded.places, found, expected, strict=True)
+    return {place: _wrong_key(field, was, right) for place, was, right in pairs if was != right}
+
+
+def _wrong_key(field: str, found: bytes | None, expected: bytes) -> Reject:
     shown = None if found is None else found.decode(errors="replace")
-    return Reject("key", f"Expected the record's key to be {field}, {str(expected)!r}, got {shown!r}")
+    return Reject("key", f"Expected the record's key to be {field}, {expected.decode()!r}, got {shown!r}")

@@ -58,8 +58,8 @@ def rows(column: pa.Array) -> NDArray[np.generic]:
 
 def times(values: NDArray[np.int64]) -> pa.Array:
     """Make a time column from microseconds since 1970."""
-    return pa.array(values, pa.int64()).cast(TIME)
+    return pa.array(values).view(TIME)
 
 
 def micros(column: pa.Array) -> NDArray[np.int64]:
-    return np.asarray(column.cast(pa.int64()), np.int64)
+    return np.asarray(column.view(pa.int64()), np.int64)
