@@ -68,7 +68,7 @@ class FeaturesCore:
     def restore(self, state: bytes) -> None:
         loaded = msgspec.msgpack.decode(state)
         for group in loaded["groups"]:
-            group["arrays"] = [_array_in(array) for array in group["arrays"]]
+            group |= {kind: [_array_in(array) for array in arrays] for kind, arrays in group.items()}
         self._engine.load(loaded)
 
 

@@ -35,7 +35,6 @@ from services.runtime.grammar import (
 )
 from services.runtime.stream import Stream
 
-FLOAT32_MAX = float(np.finfo(np.float32).max)
 MONDAY = 3 * UNITS_US["d"]  # 1970-01-01 was a Thursday
 
 
@@ -50,7 +49,7 @@ class Engine:
         self._groups: dict[tuple[str, ...], Group] = {}
         self._windows: dict[tuple[tuple[str, ...], int], Windows] = {}
         self._width = len(stream.columns)
-        self._defaults = np.zeros((self._width, 1))
+        self._defaults = np.zeros(self._width)
         self._fill: list[tuple[slice, Callable[[Batch, Floats], None]]] = []
         at = 0
         for name, operator in stream.pipeline.features.items():
@@ -75,14 +74,9 @@ class Engine:
         out = np.zeros((self._width, len(batch)))
         for place, fill in self._fill:
             fill(batch, out[place])
-        return self._finish(out), late
-
-    def _finish(self, out: Floats) -> NDArray[np.float32]:
-        missing = np.isnan(out)
-        if missing.any():
-            np.copyto(out, self._defaults, where=missing)
-        np.clip(out, -FLOAT32_MAX, FLOAT32_MAX, out=out)
-        return np.ascontiguousarray(out.T, np.float32)
+        vectors = np.empty((len(batch), self._width), np.float32)
+        kernels.finish(out, self._defaults, vectors)
+        return vectors, late
 
     # The plan: each operator becomes a function that fills its rows of the (columns, events) matrix
 

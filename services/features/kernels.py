@@ -183,3 +183,38 @@ def mark_late(times: Ints, lateness: int, newest: int) -> tuple[Bools, int]:
         late[i] = newest != NEVER and times[i] < newest - lateness
         newest = max(newest, times[i])
     return late, newest
+
+
+@compiled
+def number_pairs(pairs: Ints, known: Ints, table: Ints, count: int, numbers: Ints) -> int:
+    """Give 64-bit keys numbers in the order of their first appearance; return how many are known now.
+
+    `known` (number: key) and `table` (place: number, -1 where empty; a power of two, at most half full after the batch)
+    are the state: open addressing with linear probing, keys spread by Fibonacci hashing (Knuth, TAOCP 3, 6.4).
+    """
+    mask = table.shape[0] - 1
+    for i in range(pairs.shape[0]):
+        place = _spread(pairs[i]) & mask
+        while table[place] >= 0 and known[table[place]] != pairs[i]:
+            place = (place + 1) & mask
+        if table[place] < 0:
+            table[place] = count
+            known[count] = pairs[i]
+            count += 1
+        numbers[i] = table[place]
+    return count
+
+
+@compiled
+def _spread(key: int) -> np.int64:
+    return np.int64((np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(20))
+
+
+@compiled
+def finish(columns: Floats, defaults: Floats, vectors: NDArray[np.float32]) -> None:
+    """Turn (columns, events) into rows of float32: a missing number becomes its default, an endless one the largest."""
+    largest = 3.4028234663852886e38
+    for column in range(columns.shape[0]):
+        for i in range(columns.shape[1]):
+            x = columns[column, i]
+            vectors[i, column] = defaults[column] if math.isnan(x) else min(max(x, -largest), largest)

@@ -22,9 +22,6 @@ class _Index(dict[Hashable, int]):
         self[key] = number = len(self)
         return number
 
-    def numbers(self, keys: list[Any]) -> Ints:
-        return np.fromiter(map(self.__getitem__, keys), np.int64, len(keys))
-
 
 class Codes:
     """Numbers the values of one field, so that groupings compare numbers and not values."""
@@ -35,7 +32,8 @@ class Codes:
         self.codes: Ints = np.zeros(0, np.int64)  # of the batch at hand
 
     def locate(self, batch: Batch) -> None:
-        self.codes = self._index.numbers(batch.objects(self._field))
+        objects = batch.objects(self._field)
+        self.codes = np.fromiter(map(self._index.__getitem__, objects), np.int64, len(objects))
 
     def __len__(self) -> int:
         return len(self._index)
@@ -47,12 +45,45 @@ class Codes:
         self._index = _Index((value, code) for code, value in enumerate(values))
 
 
+class Pairs:
+    """Numbers pairs of numbers: a compiled hash map, because a dictionary of tuples costs ten times as much."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._known = np.zeros(16, np.int64)
+        self._table = np.full(32, -1, np.int64)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def numbers(self, left: Ints, right: Ints) -> Ints:
+        """Return the number of each pair; both parts are below 2**31."""
+        pairs = (left << 32) | right
+        self._reserve(self._count + len(pairs))
+        numbers = np.empty_like(pairs)
+        self._count = kernels.number_pairs(pairs, self._known, self._table, self._count, numbers)
+        return numbers
+
+    def _reserve(self, size: int) -> None:
+        if size > len(self._known):
+            self.load(self.known(), 1 << (size - 1).bit_length())
+
+    def known(self) -> Ints:
+        return self._known[: self._count]
+
+    def load(self, known: Ints, size: int = 16) -> None:
+        """Take these pairs, numbered in their order, and make room for `size`, a power of two."""
+        size = max(size, 1 << max(len(known) - 1, 0).bit_length())
+        self._known, self._table = np.zeros(size, np.int64), np.full(2 * size, -1, np.int64)
+        self._count = kernels.number_pairs(known.copy(), self._known, self._table, 0, np.empty_like(known))
+
+
 class Group:
     """One grouping of the events: the rows of every array that has a row per group."""
 
     def __init__(self, fields: Sequence[Codes]) -> None:
         self._fields = fields
-        self._pairs = [_Index() for _ in fields[1:]]  # numbers (row so far, code of the next field), as one integer
+        self._pairs = [Pairs() for _ in fields[1:]]  # numbers (row so far, code of the next field)
         self._arrays: list[tuple[Array, float]] = []  # array, and what an empty row holds
         self.slots: Ints = np.zeros(0, np.int64)  # the row of each event of the batch at hand
 
@@ -69,10 +100,9 @@ class Group:
 
     def locate(self) -> None:
         """Find the rows of the batch whose codes the fields hold now."""
-        slots = self._fields[0].codes
-        for field, index in zip(self._fields[1:], self._pairs, strict=True):
-            slots = index.numbers(((slots << 32) | field.codes).tolist())
-        self.slots = slots
+        self.slots = self._fields[0].codes
+        for field, pairs in zip(self._fields[1:], self._pairs, strict=True):
+            self.slots = pairs.numbers(self.slots, field.codes)
         self._grow(len(self))
 
     def _grow(self, rows: int) -> None:
@@ -82,12 +112,13 @@ class Group:
                 larger[: len(array)] = array
                 self._arrays[number] = (larger, empty)
 
-    def state(self) -> dict[str, Any]:
+    def state(self) -> dict[str, list[Array]]:
         arrays = [array[: len(self)] for array, _ in self._arrays]
-        return {"pairs": [list(index) for index in self._pairs], "arrays": arrays}
+        return {"pairs": [pairs.known() for pairs in self._pairs], "arrays": arrays}
 
-    def load(self, state: Mapping[str, Any]) -> None:
-        self._pairs = [_Index((pair, row) for row, pair in enumerate(pairs)) for pairs in state["pairs"]]
+    def load(self, state: Mapping[str, Sequence[Array]]) -> None:
+        for pairs, known in zip(self._pairs, state["pairs"], strict=True):
+            pairs.load(known)
         for number, array in enumerate(state["arrays"]):
             self._arrays[number] = (array.copy(), self._arrays[number][1])
 

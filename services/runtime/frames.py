@@ -14,6 +14,7 @@ from services.runtime.errors import Stop
 from services.runtime.records import SCHEMA_HEADER, Headers, Record
 
 TIME = pa.timestamp("us", tz="UTC")
+_END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 
 
 class Frame:
@@ -21,14 +22,14 @@ class Frame:
 
     def __init__(self, schema: pa.Schema) -> None:
         self.schema = schema
-        self.fingerprint = hashlib.sha256(schema.serialize().to_pybytes()).hexdigest()[:16]
+        self._head = schema.serialize().to_pybytes()
+        self.fingerprint = hashlib.sha256(self._head).hexdigest()[:16]
         self.headers: Headers = [(SCHEMA_HEADER, self.fingerprint.encode())]
 
     def encode(self, columns: list[pa.Array]) -> bytes:
-        buffer = pa.BufferOutputStream()
-        with pa.ipc.new_stream(buffer, self.schema) as writer:
-            writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=self.schema))
-        return bytes(buffer.getvalue().to_pybytes())
+        """Write an IPC stream of one batch: the schema's message is made once, which a writer would do each time."""
+        batch = pa.RecordBatch.from_arrays(columns, schema=self.schema)
+        return b"".join((self._head, batch.serialize(), _END_OF_STREAM))
 
     def decode(self, record: Record) -> pa.RecordBatch:
         """Read a message; raise Stop if it was written for another schema."""
