@@ -82,7 +82,7 @@ class Door:
                 for record in records
                 if key is None or record.key == key
             )
-        yield b"event: overflow\ndata: this reader was too slow; read the topic from Kafka instead\n\n"
+        yield b"event: overflow\ndata: too slow, or the log is away; connect again, or read the topic from Kafka\n\n"
 
     async def openapi(self, _: Request) -> Response:
         return _json(document(self._stream, self._max_body), 200)

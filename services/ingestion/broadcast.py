@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TypeAlias
@@ -10,6 +11,7 @@ from services.runtime.errors import Retry
 from services.runtime.kafka import Tail
 from services.runtime.records import Record
 
+log = logging.getLogger(__name__)
 Queue: TypeAlias = asyncio.Queue[Sequence[Record] | None]
 QUEUE = 64  # batches a listener may lag behind
 BATCH = 500
@@ -22,7 +24,8 @@ class Broadcast:
     def __init__(self, tail: Callable[[], Tail]) -> None:
         self._tail = tail
         self._queues: set[Queue] = set()
-        self._thread: threading.Thread | None = None
+        self._reading = False
+        self._lock = threading.Lock()
 
     async def listen(self) -> AsyncIterator[Sequence[Record] | None]:
         """Yield batches as they come, None every so often when there are none; ends if the listener is too slow."""
@@ -39,19 +42,32 @@ class Broadcast:
             self._queues.discard(queue)
 
     def _start(self) -> None:
-        if self._thread is None:
-            loop = asyncio.get_running_loop()
-            self._thread = threading.Thread(target=self._read, args=(loop,), name="broadcast", daemon=True)
-            self._thread.start()
+        with self._lock:
+            if not self._reading:
+                self._reading = True
+                loop = asyncio.get_running_loop()
+                threading.Thread(target=self._read, args=(loop,), name="broadcast", daemon=True).start()
 
     def _read(self, loop: asyncio.AbstractEventLoop) -> None:
-        tail = self._tail()
-        while self._queues:
-            with contextlib.suppress(Retry):
-                if records := tail.poll(BATCH, 0.2):
-                    loop.call_soon_threadsafe(self._push, records)
-        tail.close()
-        self._thread = None
+        tail = None
+        try:
+            tail = self._tail()
+            while self._wanted():
+                with contextlib.suppress(Retry):
+                    if records := tail.poll(BATCH, 0.2):
+                        loop.call_soon_threadsafe(self._push, records)
+        except Exception:
+            log.exception("reading predictions failed; those who listen are let go")
+            loop.call_soon_threadsafe(self._let_go)
+        finally:
+            if tail is not None:
+                tail.close()
+
+    def _wanted(self) -> bool:
+        """Whether anybody listens; if not, the next listener starts a new reader."""
+        with self._lock:
+            self._reading = bool(self._queues)
+            return self._reading
 
     def _push(self, records: Sequence[Record]) -> None:
         for queue in list(self._queues):
@@ -59,3 +75,8 @@ class Broadcast:
                 queue.put_nowait(records)
             except asyncio.QueueFull:
                 self._queues.discard(queue)
+
+    def _let_go(self) -> None:
+        self._queues.clear()
+        with self._lock:
+            self._reading = False

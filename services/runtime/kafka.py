@@ -133,7 +133,7 @@ class KafkaSink:
     def commit(self, outgoing: Sequence[Outgoing], offsets: Offsets) -> None:
         self._call(self._producer.begin_transaction)
         try:
-            self._call(lambda: self._write(outgoing, offsets))
+            self._write(outgoing, offsets)
             self._call(lambda: self._producer.commit_transaction(TRANSACTION_TIMEOUT_S))
         except Retry:
             self._call(lambda: self._producer.abort_transaction(TRANSACTION_TIMEOUT_S))
@@ -145,13 +145,19 @@ class KafkaSink:
         if offsets:
             where = [TopicPartition(p.topic, p.partition, offset) for p, offset in offsets.items()]
             group = self._consumer.consumer_group_metadata()
-            self._producer.send_offsets_to_transaction(where, group, TRANSACTION_TIMEOUT_S)
+            self._call(lambda: self._producer.send_offsets_to_transaction(where, group, TRANSACTION_TIMEOUT_S))
 
     def _call(self, action: Callable[[], None]) -> None:
-        try:
-            action()
-        except KafkaException as error:
-            raise _ours(error) from error
+        """Do it; what the broker calls retriable is done again, as a transaction's calls must be (librdkafka)."""
+        end = time.monotonic() + TRANSACTION_TIMEOUT_S
+        while True:
+            try:
+                action()
+            except KafkaException as error:
+                if not error.args[0].retriable() or time.monotonic() > end:
+                    raise _ours(error) from error
+            else:
+                return
 
     def close(self) -> None:
         self._producer.flush(TRANSACTION_TIMEOUT_S)
@@ -210,7 +216,7 @@ def _at_end(message: Message) -> bool:
 
 def _ours(error: KafkaException) -> Exception:
     cause = error.args[0]
-    if cause.txn_requires_abort() or cause.retriable():
+    if cause.txn_requires_abort():
         return Retry(f"transaction not committed: {cause}")
     return Stop(f"transaction impossible: {cause}. Another instance has taken over, or the broker refuses this client")
 

@@ -66,6 +66,7 @@ class Loop:
         self._next: dict[Position, int] = {}  # the first offset not folded yet
         self._muted: dict[Position, int] = {}  # still restoring: the committed offset to fold up to, in silence
         self._dirty: set[int] = set()  # partitions that moved since their last snapshot
+        self._ahead = False  # cores may have folded what was not committed: not to be snapshot, only to be restored
         self._snapshot_due = self._clock.now() + snapshot_every_s
         self._stopping = False
         self.folded = 0  # records folded and committed
@@ -83,28 +84,33 @@ class Loop:
             if end is not None and self._clock.now() >= end:
                 break
             try:
+                if self._ahead:
+                    self._restore(list(self._next))
                 self._step()
                 backoff = 0.0
             except Retry as error:
                 backoff = min(MAX_BACKOFF_S, 2 * backoff or 0.05)
                 log.warning("waiting %.2f s, nothing is lost: %s", backoff, error)
+                self._ahead = True
                 self._clock.sleep(backoff)
-                self._restore(list(self._next))
         return self.folded
 
     def close(self) -> None:
-        """Leave in order: snapshot what moved, leave the group."""
+        """Leave: snapshot what moved, unless an error came between a fold and its commit, and leave the group."""
         self._write_snapshots(self._dirty)
         self._source.close()
         self._sink.close()
 
     def _step(self) -> None:
-        records = self._live(self._source.poll(self._batch, self._poll_s))
+        polled = self._source.poll(self._batch, self._poll_s)
+        self._ahead = True
+        records = self._live(polled)
         outgoing = self._stage.fold(_by_partition(records)) if records else []
         if not self._muted:
             outgoing += self._stage.extra()
         if records or outgoing:
             self._commit(records, outgoing)
+        self._ahead = False
         if self._clock.now() >= self._snapshot_due:
             self._write_snapshots(self._dirty)
             self._snapshot_due = self._clock.now() + self._snapshot_every_s
@@ -135,6 +141,8 @@ class Loop:
             self._stage.close(position.partition)
 
     def _write_snapshots(self, partitions: set[int]) -> None:
+        if self._ahead:
+            return
         for partition in sorted(partitions):
             state = self._stage.snapshot(partition)
             if state is not None:
@@ -147,6 +155,8 @@ class Loop:
     # Restoring: a snapshot and a muted fold
 
     def _restore(self, positions: Sequence[Position]) -> None:
+        if not positions:
+            return
         committed = self._source.committed(positions)
         for partition in sorted({position.partition for position in positions}):
             self._restore_partition(

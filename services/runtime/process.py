@@ -1,6 +1,6 @@
 """What every service does around its stage: log, wire the loop to Kafka, stop on SIGTERM, end with a reason.
 
-A clean stop exits with 0; a Stop error exits with 1 after one line that says what to do.
+A clean stop exits with 0; one of our errors exits with 1 after a line that says what to do.
 """
 
 import logging
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from types import FrameType
 
-from services.runtime.errors import Stop
+from services.runtime.errors import ThalwegError
 from services.runtime.kafka import KafkaSink, KafkaSource
 from services.runtime.loop import Loop
 from services.runtime.settings import Settings
@@ -26,7 +26,7 @@ def run_service(name: str, main: Callable[[], None]) -> None:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=f"%(asctime)s {name} %(levelname)s %(message)s")
     try:
         main()
-    except Stop as error:
+    except ThalwegError as error:
         logging.getLogger(name).critical("%s", error)
         sys.exit(1)
     sys.exit(0)

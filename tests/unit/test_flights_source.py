@@ -172,7 +172,7 @@ def test_records_fit_their_schemas(january: list[tuple[float, str, Any]], schema
 def test_a_misfit_is_noticed(january: list[tuple[float, str, Any]], schemas: dict[str, Any]) -> None:
     """The check above can fail: on a missing, a foreign, a mistyped and a malformed field."""
     event = january[0][2]
-    for change in ({"more": 1}, {"flight": "1545"}, {"flight": 0}, {"origin": "ewr"}, {"departed_at": "10:17"}):
+    for change in ({"more": 1}, {"flight": "1545"}, {"flight": 0}, {"origin": "EWRX"}, {"departed_at": "10:17"}):
         assert list(faults(event | change, schemas["event"]))
     assert list(faults({"event_id": event["event_id"]}, schemas["event"]))
 
