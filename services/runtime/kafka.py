@@ -26,8 +26,8 @@ from services.runtime.settings import Settings
 from services.runtime.transport import Listener, Offsets
 
 log = logging.getLogger(__name__)
-CHUNK = 64  # messages taken at once, so that `MAX_BYTES` is noticed
-MAX_BYTES = 1 << 20
+CHUNK = 8  # messages taken at once, so that `MAX_BYTES` is noticed: one may hold hundreds of rows
+MAX_BYTES = 1 << 19
 COMMITTED_TIMEOUT_S = 60
 TRANSACTION_TIMEOUT_S = 30
 
