@@ -4,6 +4,7 @@ A child runs in a session of its own, so a terminal's Ctrl-C reaches only the la
 reverse order of start: SIGTERM to all, one shared grace, then SIGKILL to what is left.
 """
 
+import contextlib
 import os
 import shutil
 import signal
@@ -76,12 +77,22 @@ class Child:
         self._process.terminate()
 
     def reap(self, grace: float) -> None:
-        """Wait for its end; after `grace` seconds kill its process group."""
-        try:
+        """Wait for its end and that of what it started; after `grace` seconds kill its process group."""
+        deadline = time.monotonic() + grace
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(max(0.0, grace))
-        except subprocess.TimeoutExpired:
-            os.killpg(self.pid, signal.SIGKILL)
-            self._process.wait()
+        while self._group_signalled(0) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        self._group_signalled(signal.SIGKILL)
+        self._process.wait()
+
+    def _group_signalled(self, number: int) -> bool:
+        """Send a signal to its process group; return whether any of it is left."""
+        try:
+            os.killpg(self.pid, number)
+        except ProcessLookupError:
+            return False
+        return True
 
     def stop(self, grace: float = 10.0) -> None:
         self.terminate()

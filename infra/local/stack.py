@@ -1,5 +1,6 @@
 """A whole Thalweg on this machine: broker, Triton and the services of one stream, each a process of its own."""
 
+import fcntl
 import os
 import shutil
 import socket
@@ -8,7 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TextIO
 
 import httpx
 import msgspec
@@ -59,6 +60,7 @@ class Stack:
     broker: Broker
     triton: Triton
     ingestion: str
+    _lock: TextIO  # held while the run is up; the kernel lets go of it however this process ends
 
     def __init__(self, options: Options, stream: Stream, schemas: Path) -> None:
         self.options, self.stream, self._schemas = options, stream, schemas
@@ -89,9 +91,15 @@ class Stack:
         self._children.check()
 
     def _claim(self) -> None:
-        running = read_running(self.options.run_dir, self.stream.name)
-        if running is not None:
-            raise AlreadyUp(f"{self.stream.name} is up already, process {running.pid}; stop that one first (Ctrl-C)")
+        self.options.run_dir.mkdir(parents=True, exist_ok=True)
+        self._lock = (self.options.run_dir / f"{self.stream.name}.lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            self._lock.close()
+            raise AlreadyUp(
+                f"{self.stream.name} is up already in {self.options.run_dir}; stop that one first"
+            ) from error
         if self.options.fresh:
             shutil.rmtree(self.folder, ignore_errors=True)
         self.data.mkdir(parents=True, exist_ok=True)
@@ -114,6 +122,8 @@ class Stack:
     def _stop(self) -> None:
         (self.folder / "running.json").unlink(missing_ok=True)
         self._children.stop()
+        triton.clean(self.folder)
+        self._lock.close()
 
     def _topics(self) -> dict[str, TopicSpec]:
         def spec(kind: str) -> TopicSpec:

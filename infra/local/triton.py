@@ -5,6 +5,7 @@ the Python backend's stub takes its packages from there.
 """
 
 import ctypes
+import hashlib
 import os
 import time
 from dataclasses import dataclass
@@ -70,11 +71,22 @@ def start(children: Children, run_dir: Path, data: Path, stream: Stream) -> str:
         f"--model-repository={home / 'models'}",
         f"--backend-directory={home / 'backends'}",
         "--model-control-mode=explicit",
+        f"--backend-config=python,shm-region-prefix-name={_shared_memory(run_dir)}",
         f"--load-model={stream.name}_online",
         *listen,
     ]
     children.start("triton", argv, env=_environment())
     return f"127.0.0.1:{rpc}"
+
+
+def clean(run_dir: Path) -> None:
+    """Remove the shared memory that a server of this run left when it was killed."""
+    for region in Path("/dev/shm").glob(f"{_shared_memory(run_dir)}*"):  # noqa: S108 - where Linux keeps shared memory
+        region.unlink(missing_ok=True)
+
+
+def _shared_memory(run_dir: Path) -> str:
+    return f"thalweg-{hashlib.sha256(str(run_dir.resolve()).encode()).hexdigest()[:12]}-"
 
 
 def wait_ready(address: str, model: str, children: Children) -> Triton:

@@ -16,19 +16,20 @@ class Batch:
         self._column = column
         self.times = times
         self.joins = joins
-        self._objects: dict[str, list[Any]] = {}
         self._numbers: dict[str, Floats] = {}
 
     def __len__(self) -> int:
         return len(self.times)
 
     def objects(self, field: str) -> list[Any]:
-        if field not in self._objects:
-            self._objects[field] = self._column(field)
-        return self._objects[field]
+        return self._column(field)
 
     def numbers(self, field: str) -> Floats:
         """Return a field as float64, NaN where it is null."""
         if field not in self._numbers:
-            self._numbers[field] = np.array(self.objects(field), np.float64)
+            objects = self.objects(field)
+            try:
+                self._numbers[field] = np.fromiter(objects, np.float64, len(objects))
+            except TypeError:  # a null, which only the slower way takes
+                self._numbers[field] = np.array(objects, np.float64)
         return self._numbers[field]

@@ -85,7 +85,7 @@ class Engine:
             case Value():
                 return lambda batch, out: np.copyto(out[0], batch.numbers(operator.of))
             case OneHot():
-                return _one_hot(operator)
+                return _OneHot(operator, self._codes).fill
             case Hour():
                 return lambda batch, out: kernels.circle(batch.times, UNITS_US["d"], 0, out[0], out[1])
             case Weekday():
@@ -117,7 +117,7 @@ class Engine:
         """Return plain values and arrays; equal for equal histories."""
         return {
             "newest": int(self._newest),
-            "fields": [codes.values() for codes in self._codes.values()],
+            "fields": [codes.values_from(0) for codes in self._codes.values()],
             "groups": [group.state() for group in self._groups.values()],
         }
 
@@ -164,13 +164,26 @@ def _divide(values: Floats, filled: Floats, out: Floats) -> None:
     np.divide(values, filled, out=out[0], where=filled > 0)
 
 
-def _one_hot(operator: OneHot) -> Callable[[Batch, Floats], None]:
-    places = {value: place for place, value in enumerate(operator.values)}
-    elsewhere = len(places) if operator.other else -1
+class _OneHot:
+    """Fills the columns of a `onehot`. Where the field is numbered for a grouping anyway, numbers are looked up."""
 
-    def fill(batch: Batch, out: Floats) -> None:
-        codes = np.fromiter(map(places.get, batch.objects(operator.of), repeat(elsewhere)), np.int64, len(batch))
-        known = np.flatnonzero(codes >= 0)
-        out[codes[known], known] = 1.0
+    def __init__(self, operator: OneHot, numbered: Mapping[str, Codes]) -> None:
+        self._of, self._numbered = operator.of, numbered
+        self._places = {value: place for place, value in enumerate(operator.values)}
+        self._elsewhere = len(self._places) if operator.other else -1
+        self._place_of_code: NDArray[np.int64] = np.zeros(0, np.int64)
 
-    return fill
+    def fill(self, batch: Batch, out: Floats) -> None:
+        codes = self._numbered.get(self._of)
+        places = self._look_up(batch.objects(self._of)) if codes is None else self._translate(codes)
+        known = np.flatnonzero(places >= 0)
+        out[places[known], known] = 1.0
+
+    def _look_up(self, values: list[Any]) -> NDArray[np.int64]:
+        return np.fromiter(map(self._places.get, values, repeat(self._elsewhere)), np.int64, len(values))
+
+    def _translate(self, codes: Codes) -> NDArray[np.int64]:
+        if len(codes) > len(self._place_of_code):
+            fresh = self._look_up(codes.values_from(len(self._place_of_code)))
+            self._place_of_code = np.concatenate([self._place_of_code, fresh])
+        return self._place_of_code[codes.codes]

@@ -1,6 +1,7 @@
 """What the engine remembers: an index of groups, and arrays with a row per group that grow as groups appear."""
 
 from collections.abc import Hashable, Mapping, Sequence
+from itertools import islice
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -38,8 +39,9 @@ class Codes:
     def __len__(self) -> int:
         return len(self._index)
 
-    def values(self) -> list[Any]:
-        return list(self._index)
+    def values_from(self, code: int) -> list[Any]:
+        """Return the values from this code on, in order of their codes."""
+        return list(islice(self._index, code, None))
 
     def load(self, values: Sequence[Any]) -> None:
         self._index = _Index((value, code) for code, value in enumerate(values))

@@ -1,6 +1,7 @@
 """Entry point of ingestion."""
 
 import os
+import signal
 
 import uvicorn
 
@@ -30,6 +31,11 @@ def main() -> None:
     producer = DurableProducer(settings, settings.queue)
     broadcast = Broadcast(lambda: Tail(settings, stream.topic("predictions"), from_beginning=False))
     door = Door(stream, producer, broadcast, settings.max_body)
+    for number in (
+        signal.SIGTERM,
+        signal.SIGINT,
+    ):  # uvicorn raises it again when it is done: that must not kill us
+        signal.signal(number, lambda *_: None)
     try:
         uvicorn.run(
             door.app(),

@@ -49,6 +49,8 @@ class Door:
     async def _take(self, request: Request, kind: Kind) -> Response:
         self._check_stream(request)
         lines = split(await self._body(request), request.headers.get("content-type", ""))
+        if len(lines) > self._producer.queue:
+            raise HTTPException(413, f"a request holds at most {self._producer.queue} lines; send it in parts")
         judgement = self._core.judge(kind, lines)
         try:
             await self._producer.write(judgement.accepted)
@@ -72,10 +74,9 @@ class Door:
         return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
     async def _events(self, key: bytes | None) -> AsyncIterator[bytes]:
-        yield b": predictions from now on\n\n"
         async for records in self._broadcast.listen():
             if records is None:
-                yield b": still here\n\n"
+                yield b": listening\n\n"
                 continue
             yield b"".join(
                 b"id: %d-%d\ndata: %b\n\n" % (record.partition, record.offset, record.value)

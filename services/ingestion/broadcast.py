@@ -25,14 +25,21 @@ class Broadcast:
         self._tail = tail
         self._queues: set[Queue] = set()
         self._reading = False
+        self._opened = asyncio.Event()
         self._lock = threading.Lock()
 
     async def listen(self) -> AsyncIterator[Sequence[Record] | None]:
-        """Yield batches as they come, None every so often when there are none; ends if the listener is too slow."""
+        """Yield None once it hears what comes from now on, then batches as they come, and None when it is quiet.
+
+        It ends if the listener is too slow, or the log can't be read.
+        """
         queue: Queue = asyncio.Queue(QUEUE)
         self._queues.add(queue)
         self._start()
         try:
+            await self._opened.wait()
+            if queue in self._queues:
+                yield None
             while queue in self._queues:
                 try:
                     yield await asyncio.wait_for(queue.get(), HEARTBEAT_S)
@@ -45,6 +52,7 @@ class Broadcast:
         with self._lock:
             if not self._reading:
                 self._reading = True
+                self._opened.clear()
                 loop = asyncio.get_running_loop()
                 threading.Thread(target=self._read, args=(loop,), name="broadcast", daemon=True).start()
 
@@ -52,6 +60,7 @@ class Broadcast:
         tail = None
         try:
             tail = self._tail()
+            loop.call_soon_threadsafe(self._opened.set)
             while self._wanted():
                 with contextlib.suppress(Retry):
                     if records := tail.poll(BATCH, 0.2):
@@ -78,5 +87,6 @@ class Broadcast:
 
     def _let_go(self) -> None:
         self._queues.clear()
+        self._opened.set()
         with self._lock:
             self._reading = False

@@ -54,7 +54,7 @@ def _post(kind: str, schema: dict[str, Any], max_body: int) -> dict[str, Any]:
         },
         "responses": {
             "202": _response("Accepted lines are durable; the others are listed with the reason", _ANSWER),
-            "413": _response("The body is too large", _ERROR),
+            "413": _response("The body is too large, or has too many lines", _ERROR),
             "422": _response("No line was good", _ANSWER),
             "503": _response("The way to the log is full or closed; try again after `Retry-After` seconds", _ERROR),
         },

@@ -46,7 +46,7 @@ class DurableProducer:
             "queue.buffering.max.messages": 2 * queue,
         }
         self._producer = Producer(client(settings, **more))
-        self._queue = queue
+        self.queue = queue
         self._closing = threading.Event()
         self._poller = threading.Thread(target=self._poll, name="producer", daemon=True)
         self._poller.start()
@@ -55,7 +55,7 @@ class DurableProducer:
         """Return when all are durable. Raise Retry at once if the queue is full, or when the broker stays away."""
         if not records:
             return
-        if len(self._producer) + len(records) > self._queue:
+        if len(self._producer) + len(records) > self.queue:
             raise Retry(f"{len(self._producer)} records are on their way already; nothing of this request was taken")
         delivery = _Delivery(len(records))
         for record in records:

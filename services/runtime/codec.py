@@ -45,16 +45,20 @@ class Decoded:
         self.rows = rows
         self.places = places
         self.rejects = rejects
+        self._columns: dict[str, list[Any]] = {}
         self.times = times  # microseconds since 1970, for each `date-time` field that is required
 
     def column(self, name: str) -> list[Any]:
-        return list(map(attrgetter(name), self.rows))
+        if name not in self._columns:
+            self._columns[name] = list(map(attrgetter(name), self.rows))
+        return self._columns[name]
 
     def drop(self, rejects: dict[int, Reject]) -> None:
         """Refuse further records, by their places in the batch."""
         if not rejects:
             return
         self.rejects |= rejects
+        self._columns.clear()
         kept = [row for row, place in enumerate(self.places) if place not in rejects]
         self.rows = [self.rows[row] for row in kept]
         self.places = [self.places[row] for row in kept]

@@ -1,0 +1,94 @@
+"""The reader behind the event stream, with its races played out one step at a time: a fake log, real threads."""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from services.ingestion.broadcast import QUEUE, Broadcast
+from services.runtime.errors import Retry
+from services.runtime.records import Record
+
+
+class FakeTail:
+    """Has a batch of one record each time that `gate` opens, once unless told; calls `opening` and `closing`."""
+
+    def __init__(
+        self, opening: Callable[[], object], closing: Callable[[], object], gate: threading.Semaphore | None = None
+    ) -> None:
+        opening()
+        self.close = closing
+        self._gate = gate or threading.Semaphore(1)
+
+    def poll(self, _: int, timeout: float) -> list[Record]:
+        opened = self._gate.acquire(timeout=timeout / 10)
+        return [Record("flights.predictions", 0, 0, b"JFK", b"{}")] if opened else []
+
+
+async def hear(broadcast: Broadcast) -> bool:
+    """Listen until a first batch comes, for a second at most; return whether it did."""
+    async with contextlib.aclosing(broadcast.listen()) as batches:
+        try:
+            return await asyncio.wait_for(anext(batches), 1) is not None
+        except TimeoutError:
+            return False
+
+
+def test_a_listener_that_comes_as_the_last_one_goes_is_served() -> None:
+    """Listeners come and go at any moment: one that joins while the reader is closing gets its predictions too."""
+
+    async def scene() -> tuple[bool, bool]:
+        closing, joined = threading.Event(), threading.Event()
+
+        def close() -> None:
+            closing.set()
+            joined.wait(1)
+
+        broadcast = Broadcast(lambda: FakeTail(lambda: None, close))
+        first = await hear(broadcast)
+        await asyncio.to_thread(closing.wait, 5)
+        asyncio.get_running_loop().call_later(0.1, joined.set)
+        return first, await hear(broadcast)
+
+    assert asyncio.run(scene()) == (True, True)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_reader_that_could_not_be_opened_is_opened_again() -> None:
+    """A broker that was away when a first listener came does not leave those after it without predictions."""
+
+    async def scene() -> bool:
+        answers = iter([False, True, True, True])
+
+        def open_() -> None:
+            if not next(answers):
+                raise Retry("the broker is away")
+
+        broadcast = Broadcast(lambda: FakeTail(open_, lambda: None))
+        await hear(broadcast)
+        return await hear(broadcast)
+
+    assert asyncio.run(scene())
+
+
+def test_a_listener_that_cannot_keep_up_is_let_go_and_costs_nobody_else() -> None:
+    """What waits for a listener is bounded: one that does not read is ended, while another gets every batch."""
+
+    async def scene() -> tuple[int, int]:
+        gate = threading.Semaphore(1)
+        broadcast = Broadcast(lambda: FakeTail(lambda: None, lambda: None, gate))
+        slow, quick = broadcast.listen(), broadcast.listen()
+        await asyncio.gather(anext(slow), anext(quick))
+        heard = 1
+        while heard < 2 * QUEUE:
+            gate.release()
+            heard += await asyncio.wait_for(anext(quick), 5) is not None
+        left = [batch async for batch in slow]
+        await quick.aclose()
+        return heard, len(left)
+
+    heard, left = asyncio.run(scene())
+    assert heard == 2 * QUEUE
+    assert left <= QUEUE
