@@ -31,8 +31,9 @@ async def hear(broadcast: Broadcast) -> bool:
     """Listen until a first batch comes, for a second at most; return whether it did."""
     async with contextlib.aclosing(broadcast.listen()) as batches:
         try:
+            assert await asyncio.wait_for(anext(batches), 1) is None, "first it says that it listens"
             return await asyncio.wait_for(anext(batches), 1) is not None
-        except TimeoutError:
+        except (TimeoutError, StopAsyncIteration):
             return False
 
 
