@@ -102,7 +102,8 @@ class KafkaSource:
         self.consumer.pause(_partitions(positions))
 
     def resume(self, positions: Sequence[Position]) -> None:
-        self.consumer.resume(_partitions(positions))
+        if self._starting is None:  # what is being assigned is not paused
+            self.consumer.resume(_partitions(positions))
 
     def close(self) -> None:
         self.consumer.close()

@@ -171,8 +171,12 @@ class Loop:
         seen = snapshot.header.offsets if snapshot else {}
         start = {p: seen.get(p.topic, 0) if self._stage.stateful else offset for p, offset in committed.items()}
         self._next |= start
-        self._muted |= {p: offset for p, offset in committed.items() if start[p] < offset}
+        for position, offset in committed.items():
+            self._muted.pop(position, None)
+            if start[position] < offset:
+                self._muted[position] = offset
         self._source.seek(start)
+        self._source.resume(list(start))
 
     def _live(self, records: Sequence[Record]) -> list[Record]:
         """Fold in silence what was committed before, and return the records of partitions that are live."""
