@@ -8,7 +8,8 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, cast
+from functools import partial
+from typing import Any, TypeVar, cast
 
 from confluent_kafka import (
     OFFSET_BEGINNING,
@@ -26,9 +27,10 @@ from services.runtime.settings import Settings
 from services.runtime.transport import Listener, Offsets
 
 log = logging.getLogger(__name__)
+Answer = TypeVar("Answer")
 CHUNK = 8  # messages taken at once, so that `MAX_BYTES` is noticed: one may hold hundreds of rows
 MAX_BYTES = 1 << 19
-COMMITTED_TIMEOUT_S = 60
+PATIENCE_S = 60
 TRANSACTION_TIMEOUT_S = 30
 
 
@@ -78,15 +80,8 @@ class KafkaSource:
         return _take(self.consumer, limit, timeout)
 
     def committed(self, positions: Sequence[Position]) -> Offsets:
-        end = time.monotonic() + COMMITTED_TIMEOUT_S
-        while True:
-            try:
-                found = self.consumer.committed(_partitions(positions), timeout=5)
-                return {Position(p.topic, p.partition): max(p.offset, 0) for p in found}
-            except KafkaException as error:
-                if time.monotonic() > end:
-                    raise Stop(f"the broker does not say what was committed: {error}") from error
-                log.warning("waiting for the committed offsets: %s", error)
+        found = _ask("what was committed", lambda: self.consumer.committed(_partitions(positions), timeout=5))
+        return {Position(p.topic, p.partition): max(p.offset, 0) for p in found}
 
     def seek(self, offsets: Offsets) -> None:
         if self._starting is not None:
@@ -268,7 +263,24 @@ def _reader(settings: Settings, **more: Any) -> Consumer:  # noqa: ANN401 - libr
 
 
 def _ends(consumer: Consumer, topic: str) -> dict[int, int]:
-    known = consumer.list_topics(topic, timeout=30).topics[topic]
+    known = _ask("its topics", lambda: consumer.list_topics(topic, timeout=5).topics[topic])
     if known.error is not None:
         raise Stop(f"topic {topic}: {known.error}. Was it created?")
-    return {p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=30)[1] for p in known.partitions}
+
+    def end(partition: int) -> int:
+        return consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=5)[1]
+
+    return {p: _ask(f"where {topic}[{p}] ends", partial(end, p)) for p in known.partitions}
+
+
+def _ask(what: str, question: Callable[[], Answer]) -> Answer:
+    """Ask the broker until it answers: a topic that was just made, or a broker that just started, takes a moment."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return question()
+        except KafkaException as error:
+            if time.monotonic() > deadline:
+                raise Stop(f"the broker did not say {what} within {PATIENCE_S} s: {error}") from error
+            log.warning("waiting for the broker to say %s: %s", what, error)
+            time.sleep(0.2)

@@ -1,0 +1,249 @@
+"""The labels core by hand: when a label counts, what an example holds, and what becomes of a bad label."""
+
+import base64
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from numpy.typing import NDArray
+
+from services.labels.core import LabelsCore
+from services.runtime.errors import Stop
+from services.runtime.frames import matrix, micros, rows, times
+from services.runtime.grammar import Duration, LabelRule, OnlineRule, Pipeline, StreamRule, Value
+from services.runtime.records import Outgoing, Record
+from services.runtime.schemas import SCORE, examples_frame, features_frame, scored_frame
+from services.runtime.stream import Stream
+
+LABEL = {
+    "required": ["id", "key", "at", "late"],
+    "properties": {
+        "id": {"type": "string"},
+        "key": {"type": "string"},
+        "at": {"type": "string", "format": "date-time"},
+        "late": {"type": "boolean"},
+    },
+}
+MINUTE = 60_000_000
+NOON = 1_357_387_200_000_000  # 2013-01-05T12:00:00Z, in microseconds
+HORIZON = 30  # minutes
+
+
+def made(on_timeout: Any = "drop") -> Stream:
+    pipeline = Pipeline(
+        StreamRule("binary", "key", "at", "id"),
+        {"x": Value(of="x"), "y": Value(of="y")},
+        LabelRule("late", "at", Duration(f"{HORIZON}m"), on_timeout),
+        OnlineRule(["linear_model.LogisticRegression"]),
+    )
+    return Stream("made", {"properties": {}}, LABEL, pipeline, ("x", "y"), "made:0")
+
+
+STREAM = made()
+VECTORS = np.array([[0.1, -0.0], [np.float32(1e-45), 3.4e38], [7, 8], [9, 10]], np.float32)
+
+
+def scored(*minutes: float, ids: str = "abcd", offset: int = 0, stream: Stream = STREAM) -> Record:
+    """Return a batch of rows named a, b, c …, at these minutes after noon; the n-th is at offset 100 + n of events."""
+    n = len(minutes)
+    columns = [
+        pa.array(list(ids[:n])),
+        pa.array(["k"] * n),
+        times(np.array([NOON + round(minute * MINUTE) for minute in minutes], np.int64)),
+        pa.array([100 + place for place in range(n)], pa.int64()),
+        matrix(VECTORS[:n]),
+        pa.array([0.5 + place / 10 for place in range(n)]),
+        pa.array([{"version": 7 + place, "score": place / 8, "weight": 0.25} for place in range(n)], SCORE),
+    ]
+    frame = scored_frame(stream)
+    return Record("made.scored", 3, offset, None, frame.encode(columns), headers=frame.headers)
+
+
+def label(name: str, minute: float, *, late: bool = True, offset: int = 0) -> Record:
+    """Return a label that came so many minutes after noon."""
+    at = str(np.datetime64(NOON + round(minute * MINUTE), "us")) + "Z"
+    value = json.dumps({"id": name, "key": "k", "at": at, "late": late})
+    return Record("made.labels", 3, offset, b"k", value.encode())
+
+
+def examples(outgoing: Sequence[Outgoing], stream: Stream = STREAM) -> list[dict[str, Any]]:
+    """Return the rows of `examples`, each with its vector's bytes."""
+    frame, found = examples_frame(stream), list[dict[str, Any]]()
+    for out in outgoing:
+        if out.topic == "made.examples":
+            batch = frame.decode(Record(out.topic, 0, 0, None, out.value, headers=out.headers))
+            vectors: NDArray[Any] = rows(batch.column("features"))
+            moments = zip(micros(batch.column("event_time")), micros(batch.column("label_time")), strict=True)
+            for row, vector, (event_time, label_time) in zip(batch.to_pylist(), vectors, moments, strict=True):
+                when = {"event_time": (event_time - NOON) / MINUTE, "label_time": (label_time - NOON) / MINUTE}
+                found.append(row | when | {"features": vector.tobytes()})
+    return found
+
+
+def outcomes(*records: Record, stream: Stream = STREAM) -> list[tuple[str, float, str]]:
+    """Fold the records one by one; return id, label and outcome of each example."""
+    core = LabelsCore(stream, 3)
+    found = examples([out for record in records for out in core.fold([record])], stream)
+    return [(row["event_id"], row["label"], row["outcome"]) for row in found]
+
+
+def test_an_example_is_its_row_and_its_label() -> None:
+    """All that was scored is in the example bit for bit, with where it is from, and the label and the label's time."""
+    core = LabelsCore(STREAM, 3)
+    assert core.fold([scored(0, 1)]) == []
+    [out] = core.fold([label("b", 5, late=True), label("a", 6, late=False)])
+    assert (out.topic, out.partition, out.headers) == ("made.examples", 0, examples_frame(STREAM).headers)
+    b, a = examples([out])
+    assert b == {
+        "event_id": "b",
+        "key": "k",
+        "event_time": 1,
+        "offset": 101,
+        "features": VECTORS[1].tobytes(),
+        "served": 0.6,
+        "online": {"version": 8, "score": 0.125, "weight": 0.25},
+        "partition": 3,
+        "label": 1.0,
+        "label_time": 5,
+        "outcome": "label",
+    }
+    assert (a["event_id"], a["label"], a["label_time"], a["offset"]) == ("a", 0.0, 6, 100)
+    assert (a["features"], a["online"]["version"]) == (VECTORS[0].tobytes(), 7)
+
+
+def test_a_label_may_come_before_its_row() -> None:
+    """Which of the two was read first makes no difference, not even for a label that is older than its row."""
+    assert outcomes(label("a", 5), scored(0)) == outcomes(scored(0), label("a", 5)) == [("a", 1.0, "label")]
+    assert outcomes(label("a", -5), scored(0)) == [("a", 1.0, "label")]
+
+
+def test_a_label_counts_up_to_the_horizon() -> None:
+    """The horizon's last microsecond counts and the next does not, whichever was read first."""
+    moment = 1 / MINUTE
+    for late, expected in [(0.0, [("a", 1.0, "label")]), (moment, [])]:
+        assert outcomes(scored(0), label("a", HORIZON + late)) == expected
+        assert outcomes(label("a", HORIZON + late), scored(0)) == expected
+        assert outcomes(scored(HORIZON + late), label("a", 0)) == expected
+        assert outcomes(label("a", 0), scored(HORIZON + late)) == expected
+
+
+def test_the_horizon_runs_on_the_labels_clock() -> None:
+    """A label of another row that is past the horizon ends the wait; so an old label that comes after it is late."""
+    assert outcomes(scored(0), label("z", HORIZON), label("a", 1)) == [("a", 1.0, "label")]
+    assert outcomes(scored(0), label("z", HORIZON + 1), label("a", 1)) == []
+    assert outcomes(label("z", HORIZON + 1), label("a", 1), scored(0)) == []
+
+
+def test_a_label_that_comes_twice_counts_once() -> None:
+    """The first label of a row is its label; one that says otherwise later changes nothing."""
+    once = [("a", 1.0, "label")]
+    assert outcomes(scored(0), label("a", 1), label("a", 2, late=False, offset=1)) == once
+    assert outcomes(label("a", 1), label("a", 2, late=False, offset=1), scored(0)) == once
+    assert outcomes(label("a", 1), scored(0), label("a", 2, late=False, offset=1)) == once
+
+
+def test_rows_of_one_id_share_a_label() -> None:
+    """An event that was sent twice is two rows, and each meets the label, before it or after it."""
+    both = outcomes(scored(0, 1, ids="aa"), label("a", 2))
+    assert both == [("a", 1.0, "label")] * 2
+    assert outcomes(scored(0), label("a", 2), scored(1, offset=1)) == both
+
+
+def test_no_label_within_the_horizon_is_dropped_or_negative() -> None:
+    """`drop` makes no example of it; `negative` one that says false, at the end of the horizon."""
+    records = [scored(0, 20), label("z", HORIZON + 1)]
+    assert outcomes(*records) == []
+    stream = made("negative")
+    core = LabelsCore(stream, 3)
+    [row] = examples([out for record in records for out in core.fold([record])], stream)
+    assert (row["event_id"], row["label"], row["outcome"]) == ("a", 0.0, "timeout")
+    assert (row["event_time"], row["label_time"]) == (0, HORIZON)
+    assert row["features"] == VECTORS[0].tobytes()
+
+
+def test_a_row_is_given_up_only_once() -> None:
+    """After the horizon, or after its label, no later label and no clock brings a row back."""
+    stream = made("negative")
+    end = label("z", 1000, offset=9)
+    given_up = outcomes(scored(0), label("z", 31), label("a", 32, offset=1), end, stream=stream)
+    assert given_up == [("a", 0.0, "timeout")]
+    assert outcomes(scored(0), label("a", 1), end, stream=stream) == [("a", 1.0, "label")]
+
+
+def test_a_label_without_a_row_says_nothing() -> None:
+    """An unknown id makes no example, and is forgotten once the rows are a horizon past it."""
+    core = LabelsCore(STREAM, 3)
+    assert core.fold([label("nobody", 0)]) == []
+    held = core.snapshot()
+    assert core.fold([scored(HORIZON)]) == []
+    assert b"nobody" in held
+    assert b"nobody" in core.snapshot()
+    core.fold([scored(HORIZON + 1, ids="b")])
+    assert b"nobody" not in core.snapshot()
+
+
+def test_a_row_that_has_its_label_is_forgotten() -> None:
+    """What is decided is not held: a row's vector leaves the state with it."""
+    core = LabelsCore(STREAM, 3)
+    core.fold([scored(0, 1)])
+    assert VECTORS[1].tobytes() in core.snapshot()
+    core.fold([label("b", 2)])
+    assert VECTORS[1].tobytes() not in core.snapshot()
+    assert VECTORS[0].tobytes() in core.snapshot()
+
+
+def test_a_snapshot_carries_what_waits() -> None:
+    """A core that takes over meets the rows, the labels and the clocks of the one before it."""
+    core, heir = LabelsCore(STREAM, 3), LabelsCore(STREAM, 3)
+    core.fold([scored(0), label("b", 25)])
+    heir.restore(core.snapshot())
+    assert heir.snapshot() == core.snapshot()
+    rest = [scored(25, ids="b", offset=1), label("a", 20, offset=1), label("z", 31, offset=2), label("a", 21, offset=3)]
+    assert heir.fold(rest) == core.fold(rest) != []
+    assert heir.snapshot() == core.snapshot()
+
+
+GOOD = {"id": "a", "key": "k", "at": "2013-01-05T12:05:00Z", "late": True}
+REFUSED: dict[str, tuple[str, bytes | None, bytes]] = {
+    "a wrong key": ("key", b"m", json.dumps(GOOD).encode()),
+    "no key": ("key", None, json.dumps(GOOD).encode()),
+    "cut off": ("json", b"k", b'{"id": "a"'),
+    "no truth": ("schema", b"k", json.dumps(GOOD | {"late": "yes"}).encode()),
+    "no time": ("schema", b"k", json.dumps(GOOD | {"at": "yesterday"}).encode()),
+    "no id": ("schema", b"k", b'{"key": "k", "at": "2013-01-05T12:05:00Z", "late": true}'),
+}
+
+
+@pytest.mark.parametrize(("reason", "key", "value"), REFUSED.values(), ids=REFUSED)
+def test_a_bad_label_costs_nobody_but_itself(reason: str, key: bytes | None, value: bytes) -> None:
+    """It goes to `dead-letter` as it came; the labels around it count, and it moves no clock."""
+    core, other = LabelsCore(STREAM, 3), LabelsCore(STREAM, 3)
+    good = [scored(0, 1), label("b", 5, offset=4), label("a", 6, late=False, offset=6)]
+    bad = Record("made.labels", 3, 5, key, value)
+    dead, *others = core.fold([*good[:2], bad, good[2]])
+    letter = json.loads(dead.value)
+    assert dead.topic == "made.dead-letter"
+    assert letter.pop("message")
+    assert letter == {
+        "service": "labels",
+        "reason": reason,
+        "topic": "made.labels",
+        "partition": 3,
+        "offset": 5,
+        "key": None if key is None else base64.b64encode(key).decode(),
+        "value": base64.b64encode(value).decode(),
+    }
+    assert others == other.fold(good)
+    assert [row["event_id"] for row in examples(others)] == ["b", "a"]
+    assert core.snapshot() == other.snapshot()
+
+
+def test_rows_of_another_kind_stop_the_service() -> None:
+    """A batch that was written for another schema can't be trusted: Stop, and it names the place."""
+    record = scored(0)
+    other = Record(record.topic, 3, 41, None, record.value, headers=features_frame(STREAM).headers)
+    with pytest.raises(Stop, match=r"made\.scored\[3\]@41"):
+        LabelsCore(STREAM, 3).fold([other])

@@ -1,0 +1,154 @@
+"""The inference stage when something is away: it says so with Retry and keeps nothing of it. Triton here is played."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pytest
+from numpy.typing import NDArray
+
+from services.inference.core import Scores
+from services.inference.scoring import Scoring
+from services.runtime.errors import Retry
+from services.runtime.frames import matrix, times
+from services.runtime.grammar import Duration, LabelRule, OnlineRule, Pipeline, StreamRule, Value
+from services.runtime.models import Published
+from services.runtime.records import Record
+from services.runtime.schemas import features_frame
+from services.runtime.stream import Stream
+
+PIPELINE = Pipeline(
+    StreamRule("binary", "key", "at", "id"),
+    {"x": Value(of="x")},
+    LabelRule("late", "at", Duration("1h")),
+    OnlineRule(["linear_model.LogisticRegression"]),
+)
+STREAM = Stream("made", {"properties": {}}, {"properties": {}}, PIPELINE, ("x",), "made:0")
+FRAME = features_frame(STREAM)
+
+
+class PlayedTriton:
+    """Answers each row with its own first number, or with a Retry as often as it is told to."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+        self.away = 0
+
+    def score(self, batches: Sequence[NDArray[np.float32]], version: int) -> list[Scores]:
+        self.asked.append(version)
+        if self.away:
+            self.away -= 1
+            raise Retry("Triton is away")
+        return [Scores(version, batch[:, 0].astype(np.float64)) for batch in batches]
+
+
+class Bench:
+    """A stage, the Triton that it asks, and what is new on `models`."""
+
+    def __init__(self) -> None:
+        self.triton: Any = PlayedTriton()
+        self.news: list[Record] = []
+        self.stage = Scoring(STREAM, self.triton, self._take)
+
+    def _take(self) -> list[Record]:
+        taken, self.news = self.news, []
+        return taken
+
+    def publish(self, version: int, model: str = "online") -> None:
+        value = msgspec.json.encode(Published(model, version, "made:0", version, None))
+        self.news.append(Record("made.models", 0, version, model.encode(), value))
+
+    def said(self, *partitions: int) -> list[tuple[str, int, float]]:
+        """Fold a batch of each partition; return version, partition and prediction of each event."""
+        out = self.stage.fold({partition: [features(partition)] for partition in partitions})
+        said = [json.loads(o.value) for o in out if o.topic == "made.predictions"]
+        return [(*one["scores"], one["source"]["partition"], one["prediction"]["late"]) for one in said]
+
+
+def features(partition: int) -> Record:
+    """Return a batch of two rows whose numbers tell their partition."""
+    vectors = np.array([[partition + 0.25], [partition + 0.5]], np.float32)
+    columns = [
+        pa.array(["a", "b"]),
+        pa.array(["k", "k"]),
+        times(np.zeros(2, np.int64)),
+        pa.array([4, 5]),
+        matrix(vectors),
+    ]
+    return Record("made.features", partition, 0, None, FRAME.encode(columns), headers=FRAME.headers)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def test_without_a_version_it_waits(bench: Bench) -> None:
+    """Before a first version is published Triton is not even asked, and the same batch is scored once there is one."""
+    for _ in range(2):
+        with pytest.raises(Retry, match="no version of the online model"):
+            bench.said(0)
+    assert bench.triton.asked == []
+    bench.publish(3, model="batch")
+    with pytest.raises(Retry, match="no version of the online model"):
+        bench.said(0)
+    bench.publish(0)
+    assert bench.said(0) == [("online@0", 0, 0.25), ("online@0", 0, 0.5)]
+
+
+def test_an_error_of_triton_leaves_nothing_behind(bench: Bench) -> None:
+    """The batch that failed is scored whole the next time, as if it had not been tried."""
+    bench.publish(1)
+    bench.triton.away = 2
+    for _ in range(2):
+        with pytest.raises(Retry, match="Triton is away"):
+            bench.said(2, 0)
+    fresh = Bench()
+    fresh.publish(1)
+    assert bench.said(2, 0) == fresh.said(2, 0) == [("online@1", p, p + x) for p in (2, 0) for x in (0.25, 0.5)]
+
+
+def test_the_newest_version_is_live_even_if_it_came_with_a_failure(bench: Bench) -> None:
+    """What was read from `models` before Triton failed is not forgotten, nor replaced by another model's version."""
+    bench.publish(1)
+    bench.publish(2)
+    bench.publish(9, model="batch")
+    bench.triton.away = 1
+    with pytest.raises(Retry):
+        bench.said(0)
+    assert [version for version, _, _ in bench.said(0)] == ["online@2"] * 2
+    bench.publish(1)
+    assert [version for version, _, _ in bench.said(0)] == ["online@1"] * 2, "the log says what is live, not the number"
+    assert bench.triton.asked == [2, 2, 1]
+
+
+def test_it_keeps_no_state(bench: Bench) -> None:
+    """There is nothing to snapshot, to open or to publish beside the fold."""
+    bench.publish(1)
+    bench.stage.open(0, None)
+    bench.said(0)
+    assert (bench.stage.stateful, bench.stage.snapshot(0), bench.stage.extra()) == (False, None, [])
+    bench.stage.close(0)
+    assert len(bench.said(0)) == 2
+
+
+def test_warming_up_waits_for_both(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It asks for no rows until a version is there and Triton answers, and says once what it waits for."""
+    waits: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            bench.publish(4)
+            bench.triton.away = 2
+
+    monkeypatch.setattr("services.inference.scoring.time.sleep", sleep)
+    bench.stage.warm_up()
+    assert len(waits) == 5
+    assert bench.triton.asked == [4, 4, 4]
+    assert ["no version" in m for m in caplog.messages] == [True, False]
