@@ -3,7 +3,7 @@
 import os
 
 from services.inference.scoring import Scoring
-from services.inference.triton import Triton
+from services.inference.triton import TIMEOUT_S, Triton
 from services.runtime.kafka import Tail
 from services.runtime.process import run_service, serve
 from services.runtime.settings import Settings
@@ -13,15 +13,16 @@ SERVICE = "inference"
 
 
 class InferenceSettings(Settings, frozen=True):
-    """`triton` is the server's gRPC address."""
+    """`triton` is the server's gRPC address; after `timeout_s` without an answer a batch is sent again."""
 
     triton: str = "127.0.0.1:8001"
+    timeout_s: float = TIMEOUT_S
 
 
 def main() -> None:
     settings = InferenceSettings.load(SERVICE, os.environ)
     stream = load_stream(settings.schemas, settings.stream)
-    triton = Triton(settings.triton, f"{stream.name}_online")
+    triton = Triton(settings.triton, f"{stream.name}_online", settings.timeout_s)
     models = Tail(settings, stream.topic("models"), from_beginning=True)
     stage = Scoring(stream, triton, lambda: models.poll(settings.batch, 0))
     stage.warm_up()

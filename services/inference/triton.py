@@ -18,17 +18,19 @@ TIMEOUT_S = 10.0
 class Triton:
     """Scores batches with the model `<stream>_online`."""
 
-    def __init__(self, address: str, model: str) -> None:
-        self._address, self._model = address, model
+    def __init__(self, address: str, model: str, timeout_s: float = TIMEOUT_S) -> None:
+        self._address, self._model, self._timeout_s = address, model, timeout_s
         self._client = grpc.InferenceServerClient(address)
 
     def score(self, batches: Sequence[NDArray[np.float32]], version: int) -> list[Scores]:
         """Score each (rows, columns) batch with one version of the model; raise Retry if any of them failed."""
         pending = [self._send(batch, version) for batch in batches]
         try:
-            return [_scores(future.result(TIMEOUT_S)) for future in pending]
+            return [_scores(future.result(self._timeout_s)) for future in pending]
         except (InferenceServerException, FutureTimeout) as error:
-            raise Retry(f"Triton at {self._address}: {str(error) or f'no answer within {TIMEOUT_S:.0f} s'}") from error
+            raise Retry(
+                f"Triton at {self._address}: {str(error) or f'no answer within {self._timeout_s:g} s'}"
+            ) from error
 
     def _send(self, vectors: NDArray[np.float32], version: int) -> Future[grpc.InferResult]:
         features = grpc.InferInput("FEATURES", list(vectors.shape), "FP32")
@@ -43,7 +45,7 @@ class Triton:
             else:
                 future.set_exception(error)
 
-        self._client.async_infer(self._model, [features, wanted], done, client_timeout=TIMEOUT_S)
+        self._client.async_infer(self._model, [features, wanted], done, client_timeout=self._timeout_s)
         return future
 
     def close(self) -> None:
