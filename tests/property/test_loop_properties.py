@@ -146,6 +146,18 @@ OPS = st.lists(st.one_of(APPENDS, APPENDS, RUNS, RUNS, FAILURES, RESTARTS, REBAL
 @settings(deadline=None, max_examples=100)
 @given(OPS, st.sampled_from(["running", "fresh"]))
 @example([("append", 5, 0), ("run", 0.1), ("append", 5, 0), ("fail",), ("run", 0.1), ("crash", 1, 0.0)], "running")
+@example(
+    [
+        ("crash", 50, 1000.0),
+        ("append", 2, 0),
+        ("run", 0.1),
+        ("append", 2, 0),
+        ("fail",),
+        ("run", 0.03),
+        ("close", 2, 1.0),
+    ],
+    "fresh",
+)
 def test_one_input(ops: list[Op], last: str) -> None:
     """Appends, runs of any batch size, failed commits, crashes, closes and rebalances: the outputs are the fold's."""
     with TemporaryDirectory() as data:
