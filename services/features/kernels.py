@@ -17,7 +17,7 @@ Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
 Bools: TypeAlias = NDArray[np.bool_]
 Function = TypeVar("Function", bound=Callable[..., object])
-compiled: Callable[[Function], Function] = njit(cache=True)
+compiled: Callable[[Function], Function] = njit(cache=True, error_model="numpy")
 
 COUNT, FILLED, SUM, M2, MIN, MAX = range(6)  # what a lane accumulates; M2 stands right behind its FILLED and SUM
 NEVER = -(2**63)
@@ -40,22 +40,21 @@ def fold_panes(
 ) -> None:
     """Fold a windowed table. A window is the event's own pane and the `span - 1` before it, merged oldest first.
 
-    `tags` (groups, ring) names the pane that a ring slot holds, `lanes` (groups, ring, lanes) its accumulators.
+    `tags` (groups, ring) names the pane that a ring slot holds, `lanes` (groups, ring, lanes) its accumulators; the
+    ring's length is a power of two.
     `closed` (groups, lanes) is the merge of all but the own pane, kept while events stay in the pane `closed_at`: an
     event of an older pane moves `closed_at`, so a pane never changes behind it. `values` (fields, events) and `sources`
     (lanes) say which field a lane takes; `out` (events, lanes) is what each event read.
     """
-    ring = tags.shape[1]
+    mask = tags.shape[1] - 1
     for i in range(slots.shape[0]):
         group, pane = slots[i], panes[i]
-        place = pane % ring
+        place = pane & mask
         if closed_at[group] != pane:
             _clear(kinds, closed[group])
-            before = (pane - span + 1) % ring
             for seen in range(pane - span + 1, pane):
-                if tags[group, before] == seen:
-                    _merge(kinds, lanes[group, before], closed[group])
-                before = before + 1 if before + 1 < ring else 0
+                if tags[group, seen & mask] == seen:
+                    _merge(kinds, lanes[group, seen & mask], closed[group])
             closed_at[group] = pane
         out[i] = closed[group]
         if tags[group, place] == pane:

@@ -131,7 +131,8 @@ class Windows:
     def __init__(self, group: Group, size: int, lateness: int) -> None:
         self._group = group
         self._width = max(size // PANES, 1)
-        self._ring = PANES + -(-lateness // self._width) + 1  # late events find their panes still there
+        held = PANES + -(-lateness // self._width) + 1  # late events find their panes still there
+        self._ring = 1 << (held - 1).bit_length()
         self._lanes: list[tuple[str, int]] = []  # field and kind, a field's FILLED, SUM and M2 side by side
         self._arrays: list[int] = []
         self._read: Floats = np.zeros((0, 0))
