@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats: TypeAlias = NDArray[np.float64]
+LARGEST = float(np.finfo(np.float32).max)
 
 
 class Batch:
@@ -25,11 +26,14 @@ class Batch:
         return self._column(field)
 
     def numbers(self, field: str) -> Floats:
-        """Return a field as float64, NaN where it is null."""
+        """Return a field as float64, NaN where it is null; no number is larger than float32 has."""
         if field not in self._numbers:
-            objects = self.objects(field)
-            try:
-                self._numbers[field] = np.fromiter(objects, np.float64, len(objects))
-            except TypeError:  # a null, which only the slower way takes
-                self._numbers[field] = np.array(objects, np.float64)
+            self._numbers[field] = np.clip(_floats(self.objects(field)), -LARGEST, LARGEST)
         return self._numbers[field]
+
+
+def _floats(objects: list[Any]) -> Floats:
+    try:
+        return np.fromiter(objects, np.float64, len(objects))
+    except TypeError:  # a null, which only the slower way takes
+        return np.array(objects, np.float64)

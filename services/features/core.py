@@ -44,7 +44,7 @@ class FeaturesCore:
 
     def warm_up(self) -> None:
         """Compile the kernels, or load them from their cache, before the first event waits for them."""
-        self._engine.fold(lambda _: [], np.zeros(0, np.int64))
+        self._engine.fold(lambda _: [], np.frombuffer(b"", np.int64))  # read-only, as the codec's times are
 
     def _features(self, events: Decoded, offsets: list[int], vectors: NDArray[np.float32]) -> Outgoing:
         rule = self._stream.pipeline.stream

@@ -46,6 +46,7 @@ class Engine:
         self._lateness = rule.lateness.us
         self._newest = kernels.NEVER
         self._codes: dict[str, Codes] = {}
+        self._one_hots: list[_OneHot] = []
         self._groups: dict[tuple[str, ...], Group] = {}
         self._windows: dict[tuple[tuple[str, ...], int], Windows] = {}
         self._width = len(stream.columns)
@@ -85,7 +86,9 @@ class Engine:
             case Value():
                 return lambda batch, out: np.copyto(out[0], batch.numbers(operator.of))
             case OneHot():
-                return _OneHot(operator, self._codes).fill
+                one_hot = _OneHot(operator, self._codes)
+                self._one_hots.append(one_hot)
+                return one_hot.fill
             case Hour():
                 return lambda batch, out: kernels.circle(batch.times, UNITS_US["d"], 0, out[0], out[1])
             case Weekday():
@@ -125,6 +128,8 @@ class Engine:
         self._newest = state["newest"]
         for codes, values in zip(self._codes.values(), state["fields"], strict=True):
             codes.load(values)
+        for one_hot in self._one_hots:
+            one_hot.forget()
         for group, saved in zip(self._groups.values(), state["groups"], strict=True):
             group.load(saved)
 
@@ -181,6 +186,9 @@ class _OneHot:
 
     def _look_up(self, values: list[Any]) -> NDArray[np.int64]:
         return np.fromiter(map(self._places.get, values, repeat(self._elsewhere)), np.int64, len(values))
+
+    def forget(self) -> None:
+        self._place_of_code = np.zeros(0, np.int64)
 
     def _translate(self, codes: Codes) -> NDArray[np.int64]:
         if len(codes) > len(self._place_of_code):

@@ -13,7 +13,7 @@ Kind: TypeAlias = Literal["events", "labels"]
 
 
 class Rejected(msgspec.Struct, frozen=True):
-    """A line that was refused; `line` counts from 1, `reason` is one of `json`, `schema`."""
+    """A line that was refused; `line` counts those that are not blank from 1, `reason` is one of `json`, `schema`."""
 
     line: int
     reason: str

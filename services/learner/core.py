@@ -45,11 +45,16 @@ class LearnerCore:
 
     def artifact(self) -> bytes:
         """Return the model as it is now, pickled; it leaves this process sealed."""
-        return pickle.dumps(self._model, protocol=5)
+        return _canonical(self._model)
 
     def snapshot(self) -> bytes:
-        return pickle.dumps((self._model, self.learned, self._loss), protocol=5)
+        return _canonical((self._model, self.learned, self._loss))
 
     def restore(self, state: bytes) -> None:
         """Load a state that came out of a sealed snapshot; nothing else may be passed here."""
         self._model, self.learned, self._loss = pickle.loads(state)  # noqa: S301 - its signature was checked
+
+
+def _canonical(state: object) -> bytes:
+    """Pickle it to bytes that don't tell whether it was ever restored: what is shared by chance is parted first."""
+    return pickle.dumps(pickle.loads(pickle.dumps(state, protocol=5)), protocol=5)  # noqa: S301 - our own bytes

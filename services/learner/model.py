@@ -10,14 +10,19 @@ from services.runtime.errors import ConfigError
 
 def build_model(steps: list[str | dict[str, dict[str, Any]]]) -> compose.Pipeline:
     """Make the pipeline; raise ConfigError for a step that River does not have or that refuses its parameters."""
-    return compose.Pipeline(*(_make(step) for step in steps))
+    if not steps:
+        raise ConfigError("online.model: found no step, expected at least a classifier")
+    made = [_make(step) for step in steps]
+    if not hasattr(made[-1], "predict_proba_one"):
+        raise ConfigError(f"online.model: found {steps[-1]!r} at the end, expected a probabilistic classifier")
+    return compose.Pipeline(*made)
 
 
 def _make(step: str | dict[str, dict[str, Any]]) -> base.Estimator:
     name, parameters = (step, {}) if isinstance(step, str) else _only_item(step)
     try:
         built = _river_class(name)(**{key: _parameter(value) for key, value in parameters.items()})
-    except TypeError as error:
+    except (TypeError, ValueError, NotImplementedError) as error:
         raise ConfigError(f"online.model: {name}: {error}") from error
     return built
 

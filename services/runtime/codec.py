@@ -8,31 +8,22 @@ Whether a record is good never depends on the records beside it.
 import datetime as dt
 from collections.abc import Sequence
 from operator import attrgetter
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from services.runtime.errors import ConfigError, Reject
+from services.runtime.errors import Reject
+from services.runtime.record_types import Row, record_type
 
-Row: TypeAlias = msgspec.Struct
 Int64s: TypeAlias = NDArray[np.int64]
 _AWARE = Annotated[dt.datetime, msgspec.Meta(tz=True)]
-_BOUNDS = {
-    "minimum": "ge",
-    "maximum": "le",
-    "exclusiveMinimum": "gt",
-    "exclusiveMaximum": "lt",
-    "minLength": "min_length",
-    "maxLength": "max_length",
-    "pattern": "pattern",
-}
-_TYPES: dict[str, Any] = {"string": str, "integer": int, "number": float, "boolean": bool, "null": None}
-_NOTES = {"title", "description", "examples", "type", "format", "enum", "default"}
 _TIME = pa.timestamp("us", tz="UTC")
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+_FIRST = -62_135_596_800_000_000  # years 1 to 9999, which is what clients of all languages can hold
+_LAST = 253_402_300_799_999_999
 _CONFLUENT_PREFIX = 5  # a zero byte and four bytes of schema id
 
 
@@ -118,36 +109,6 @@ class JsonCodec:
         return [row for row, _ in good], [place for _, place in good]
 
 
-def record_type(name: str, schema: dict[str, Any]) -> type[Row]:
-    """Make the msgspec type of a JSON Schema (2020-12: an object of scalars); ConfigError for what it can't express."""
-    required = set(schema.get("required", []))
-    fields: list[Any] = []
-    for field, rule in schema["properties"].items():
-        kind = _field_type(f"{name}.{field}", rule)
-        fields.append((field, kind) if field in required else (field, kind | None, None))
-    closed = schema.get("additionalProperties", True) is False
-    return msgspec.defstruct(name, fields, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=closed)
-
-
-def _field_type(place: str, rule: dict[str, Any]) -> Any:  # noqa: ANN401 - a type expression
-    found = rule.get("type", [])
-    kinds: list[str] = [found] if isinstance(found, str) else found
-    strange = set(rule) - _NOTES - set(_BOUNDS)
-    if not kinds or strange or not set(kinds) <= set(_TYPES):
-        raise ConfigError(f"{place}: found {strange or found}, expected a scalar `type` with {sorted(_BOUNDS)}")
-    if "enum" in rule:
-        return Literal[tuple(rule["enum"])]
-    meta = msgspec.Meta(**{ours: rule[theirs] for theirs, ours in _BOUNDS.items() if theirs in rule})
-    return _union([None if kind == "null" else Annotated[_TYPES[kind], meta] for kind in kinds])
-
-
-def _union(kinds: list[Any]) -> Any:  # noqa: ANN401 - a type expression
-    union = kinds[0]
-    for kind in kinds[1:]:
-        union = union | kind
-    return union
-
-
 def _column_of_times(rows: list[Row], field: str) -> Int64s | None:
     """Return a column of times, or None if one of them is not to be read this way."""
     texts = list(map(attrgetter(field), rows))
@@ -155,7 +116,8 @@ def _column_of_times(rows: list[Row], field: str) -> Int64s | None:
         parsed = pa.array(texts, pa.string()).cast(_TIME)
     except pa.ArrowInvalid:
         return None
-    return np.asarray((parsed.fill_null(_EPOCH) if parsed.null_count else parsed).view(pa.int64()), np.int64)
+    column = np.asarray((parsed.fill_null(_EPOCH) if parsed.null_count else parsed).view(pa.int64()), np.int64)
+    return column if not len(column) or (column.min() >= _FIRST and column.max() <= _LAST) else None
 
 
 def _rfc3339(rows: list[Row], field: str) -> Int64s:
@@ -167,14 +129,14 @@ def _is_time(text: str | None) -> bool:
 
 
 def _parse_time(text: str | None) -> int | None:
+    """Return microseconds since 1970, or None for what is no time, or none of the years 1 to 9999."""
     if text is None:
         return None
     try:
-        return int(pa.scalar(text).cast(_TIME).value)
+        micros = int(pa.scalar(text).cast(_TIME).value)
     except pa.ArrowInvalid:
-        pass
-    try:
-        parsed = msgspec.convert(text, _AWARE)
-    except msgspec.ValidationError:
-        return None
-    return (parsed - _EPOCH) // dt.timedelta(microseconds=1)
+        try:
+            micros = (msgspec.convert(text, _AWARE) - _EPOCH) // dt.timedelta(microseconds=1)
+        except (msgspec.ValidationError, OverflowError):
+            return None
+    return micros if _FIRST <= micros <= _LAST else None

@@ -5,12 +5,13 @@ operator says which columns of the feature vector it fills; how it is computed i
 """
 
 import re
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 UNITS_US = {"s": 1_000_000, "m": 60_000_000, "h": 3_600_000_000, "d": 86_400_000_000, "w": 604_800_000_000}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(s|m|h|d|w)")
+LONGEST_US = 36_525 * UNITS_US["d"]
+_DURATION = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(s|m|h|d|w)")
 
 
 class Duration:
@@ -20,10 +21,12 @@ class Duration:
 
     def __init__(self, text: str) -> None:
         match = _DURATION.fullmatch(text) if isinstance(text, str) else None
-        if match is None or float(match[1]) == 0:
-            raise ValueError(f'Expected a length of time such as "90s", "15m", "1h" or "2d", got {text!r}')
+        us = round(float(match[1]) * UNITS_US[match[2]]) if match else 0
+        if not 0 < us <= LONGEST_US:
+            said = 'Expected a length of time such as "90s", "15m", "1h" or "2d"'
+            raise ValueError(f"{said}, up to 100 years, got {text!r}")
         self.text = text
-        self.us = round(float(match[1]) * UNITS_US[match[2]])
+        self.us = us
 
     @property
     def seconds(self) -> float:
@@ -61,7 +64,7 @@ class OneHot(_Operator, frozen=True, kw_only=True, tag="onehot"):
     """One column per value, 1 where the event has it; with `other`, one more for every other value."""
 
     of: str
-    values: list[str]
+    values: Annotated[list[str], msgspec.Meta(min_length=1)]
     other: bool = False
 
     def columns(self, name: str) -> list[str]:
@@ -86,7 +89,7 @@ class Lag(_Grouped, frozen=True, kw_only=True, tag="lag"):
     """The number that the group's event `n` before this one had."""
 
     of: str
-    n: int = 1
+    n: Annotated[int, msgspec.Meta(ge=1)] = 1
 
 
 class SinceLast(_Grouped, frozen=True, tag="since_last"):

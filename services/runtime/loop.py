@@ -68,6 +68,7 @@ class Loop:
         self._dirty: set[int] = set()  # partitions that moved since their last snapshot
         self._ahead = False  # cores may have folded what was not committed: not to be snapshot, only to be restored
         self._snapshot_due = self._clock.now() + snapshot_every_s
+        self._backoff = 0.0  # grows until a commit succeeds
         self._stopping = False
         self.folded = 0  # records folded and committed
 
@@ -79,7 +80,6 @@ class Loop:
         """Run until stopped, or until `count` records were committed or `timeout` seconds have passed."""
         self._source.subscribe(self._topics, self)
         end = None if timeout is None else self._clock.now() + timeout
-        backoff = 0.0
         while not self._stopping and (count is None or self.folded < count):
             if end is not None and self._clock.now() >= end:
                 break
@@ -87,12 +87,11 @@ class Loop:
                 if self._ahead:
                     self._restore(list(self._next))
                 self._step()
-                backoff = 0.0
             except Retry as error:
-                backoff = min(MAX_BACKOFF_S, 2 * backoff or 0.05)
-                log.warning("waiting %.2f s, nothing is lost: %s", backoff, error)
+                self._backoff = min(MAX_BACKOFF_S, 2 * self._backoff or 0.05)
+                log.warning("waiting %.2f s, nothing is lost: %s", self._backoff, error)
                 self._ahead = True
-                self._clock.sleep(backoff)
+                self._clock.sleep(self._backoff)
         return self.folded
 
     def close(self) -> None:
@@ -121,6 +120,7 @@ class Loop:
         self._next |= offsets
         self._dirty |= {position.partition for position in offsets}
         self.folded += len(records)
+        self._backoff = 0.0
 
     # Partitions come and go
 

@@ -5,9 +5,10 @@ A field `broker` that every service has is `THALWEG_BROKER`; a field `port` that
 is a typing mistake more often than not. Secrets are `Secret` and never show in a `repr`.
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self, TypeAlias
 
 import msgspec
 
@@ -15,6 +16,8 @@ from services.runtime.errors import ConfigError
 
 PREFIX = "THALWEG_"
 SERVICES = Path(__file__).parents[1]
+Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
+Seconds: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,11 +27,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     schemas: Path = SERVICES.parent / "schemas"
     broker: str = "127.0.0.1:9092"
     data: Path = SERVICES.parent / ".run"  # snapshots, artifacts, keys
-    batch: int = 2000  # records that one transaction may hold
-    poll_s: float = 0.2  # how long an idle loop waits before it looks at its other duties
-    fetch_wait_ms: int = 20  # how long the broker may hold back an empty answer
-    session_timeout_ms: int = 6000
-    snapshot_every_s: float = 10.0
+    batch: Count = 2000  # records that one transaction may hold
+    poll_s: Seconds = 0.2  # how long an idle loop waits before it looks at its other duties
+    fetch_wait_ms: Count = 20  # how long the broker may hold back an empty answer
+    session_timeout_ms: Count = 6000
+    snapshot_every_s: Seconds = 10.0
 
     @classmethod
     def load(cls, service: str, environment: Mapping[str, str]) -> Self:
@@ -41,7 +44,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         try:
             return msgspec.convert(found, cls, strict=False, dec_hook=lambda kind, value: kind(value))
         except msgspec.ValidationError as error:
-            raise ConfigError(f"environment variable for {service}: {error}") from error
+            named = re.sub(r"\$\.(\w+)", lambda found: _variable(known, found[1]), str(error))
+            raise ConfigError(f"environment of {service}: {named}") from error
+
+
+def _variable(known: Mapping[str, str], field: str) -> str:
+    return next(variable for variable, name in known.items() if name == field)
 
 
 def _refuse_unknown(service: str, known: Mapping[str, str], environment: Mapping[str, str]) -> None:

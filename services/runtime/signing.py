@@ -29,7 +29,12 @@ class Verifier:
     """Opens sealed artifacts with the public key of the installation under `folder`."""
 
     def __init__(self, folder: Path) -> None:
-        self._key = Ed25519PublicKey.from_public_bytes((folder / "public").read_bytes())
+        try:
+            self._key = Ed25519PublicKey.from_public_bytes((folder / "public").read_bytes())
+        except (FileNotFoundError, ValueError) as error:
+            raise Stop(
+                f"{folder}/public: no public key of this installation; it is made when services start"
+            ) from error
 
     def open(self, name: str, sealed: bytes) -> bytes:
         """Return the payload; raise Stop if this installation never signed these bytes under this name."""

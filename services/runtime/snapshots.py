@@ -49,8 +49,14 @@ class Snapshots:
         header = msgspec.json.encode(Header(self._fingerprint, partition, dict(offsets)))
         target = folder / f"{sum(offsets.values()):020d}.snapshot"
         _write_whole(target, self._signer.seal(self._name(partition), header + b"\n" + state))
-        for old in sorted(folder.glob("*.snapshot"))[:-KEEP]:
-            old.unlink()
+        self._prune(folder, target)
+
+    def _prune(self, folder: Path, newest: Path) -> None:
+        """Keep the last few, and none that is ahead of what was just written: it is of a log that is gone."""
+        found = sorted(folder.glob("*.snapshot"))
+        ahead = [path for path in found if path.name > newest.name]
+        for path in [*ahead, *[path for path in found if path not in ahead][:-KEEP]]:
+            path.unlink(missing_ok=True)
 
     def newest(self, partition: int, committed: Mapping[str, int]) -> Snapshot | None:
         """Return the newest usable snapshot that is not ahead of `committed` on any input, or None."""
@@ -68,6 +74,8 @@ class Snapshots:
     def _read(self, path: Path, partition: int) -> Snapshot | None:
         try:
             payload = self._verifier.open(self._name(partition), path.read_bytes())
+        except FileNotFoundError:  # another process pruned it
+            return None
         except Stop as error:
             self._refused.append(f"{path}: {error}")
             return None

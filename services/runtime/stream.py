@@ -12,6 +12,7 @@ from services.runtime.grammar import Duration, OneHot, Operator, Pipeline
 
 ENGINE = 1  # raised whenever the same definition would give other feature bytes
 TOPICS = ("events", "labels", "late", "dead-letter", "features", "scored", "predictions", "examples", "models")
+MOST_LATE = 100  # windows
 UNPARTITIONED = ("dead-letter", "late", "examples", "models")  # one partition: a total order
 
 
@@ -54,6 +55,10 @@ def load_stream(schemas: Path, name: str) -> Stream:
     pipeline = _read_pipeline(folder / "pipeline.toml", source)
     _check(folder / "pipeline.toml", pipeline, event, label)
     columns = [column for field, op in pipeline.features.items() for column in op.columns(field)]
+    if twice := sorted({column for column in columns if columns.count(column) > 1}):
+        raise ConfigError(
+            f"{folder}/pipeline.toml: features: found {twice} twice, expected every column to have a name"
+        )
     return Stream(name, event, label, pipeline, tuple(columns), f"{name}:{_fingerprint(pipeline)}")
 
 
@@ -97,16 +102,30 @@ def _check(path: Path, pipeline: Pipeline, event: dict[str, Any], label: dict[st
     _expect_fields(path, "event.json", event, "stream", [pipeline.stream.key, pipeline.stream.time, pipeline.stream.id])
     needed = [pipeline.stream.id, pipeline.stream.key, pipeline.label.field, pipeline.label.time]
     _expect_fields(path, "label.json", label, "label", needed)
+    for name in (pipeline.stream.key, pipeline.stream.id):
+        _expect_kind(path, "event.json", event, name, "string", None)
+        _expect_kind(path, "label.json", label, name, "string", None)
+    _expect_kind(path, "event.json", event, pipeline.stream.time, "string", "date-time")
+    _expect_kind(path, "label.json", label, pipeline.label.time, "string", "date-time")
+    _expect_kind(path, "label.json", label, pipeline.label.field, "boolean", None)
     if not pipeline.features:
         raise ConfigError(f"{path}: [features] is empty; a model needs at least one")
     for name, operator in pipeline.features.items():
         _check_feature(f"{path}: features.{name}", operator, pipeline.stream.key, fields)
+        _check_window(f"{path}: features.{name}", operator, pipeline.stream.lateness)
 
 
 def _expect_fields(path: Path, file: str, schema: dict[str, Any], section: str, names: list[str]) -> None:
     for name in names:
         if name not in schema["properties"] or name not in schema.get("required", []):
             raise ConfigError(f"{path}: [{section}] names {name!r}, which is not a required property in {file}")
+
+
+def _expect_kind(path: Path, file: str, schema: dict[str, Any], name: str, kind: str, form: str | None) -> None:
+    found = schema["properties"][name]
+    if found.get("type") != kind or found.get("format") != form:
+        wanted = f"a {kind}" + (f" of format {form}" if form else "")
+        raise ConfigError(f"{path}: {name!r} is {found.get('type')!r} in {file}, expected {wanted}")
 
 
 def _check_feature(place: str, operator: Operator, key: str, fields: dict[str, Any]) -> None:
@@ -123,6 +142,15 @@ def _check_feature(place: str, operator: Operator, key: str, fields: dict[str, A
         raise ConfigError(
             f"{place}.of: found {of!r} of type {fields[of].get('type')}, expected"
             f" {'a string' if isinstance(operator, OneHot) else 'a number or boolean'}"
+        )
+
+
+def _check_window(place: str, operator: Operator, lateness: Duration) -> None:
+    window: Duration | None = getattr(operator, "window", None)
+    if window is not None and lateness.us > MOST_LATE * window.us:
+        raise ConfigError(
+            f"{place}.window: found {window.text!r} with lateness {lateness.text!r}, expected a lateness of at most"
+            f" {MOST_LATE} windows: panes are kept for as long as an event may be late"
         )
 
 

@@ -153,7 +153,7 @@ OPS = st.lists(st.one_of(APPENDS, APPENDS, RUNS, RUNS, FAILURES, RESTARTS, REBAL
         ("run", 0.1),
         ("append", 2, 0),
         ("fail",),
-        ("run", 0.03),
+        ("run", 0.05),
         ("close", 2, 1.0),
     ],
     "fresh",

@@ -59,7 +59,17 @@ def test_right_keys() -> None:
     """A record's key is the text of its key field: of a number its digits, of any letters UTF-8."""
     good = [(b"EWR", b'{"origin":"EWR"}'), (b"7", b'{"origin":7}'), ("Zürich".encode(), '{"origin":"Zürich"}'.encode())]
     assert wrong_keys("origin", *batch(*good)) == {}
+    assert wrong_keys("origin", *batch(good[0], good[2])) == {}
     assert wrong_keys("origin", *batch()) == {}
+
+
+def test_keys_are_compared_one_by_one() -> None:
+    """Keys that are right only when read together are wrong; one with a line break in it may be right."""
+    fooling = [(b"a\nb", b'{"origin":"a"}'), (b"c", b'{"origin":"b\\nc"}')]
+    assert list(wrong_keys("origin", *batch(*fooling))) == [0, 1]
+    assert wrong_keys("origin", *batch((b"a\nb", b'{"origin":"a\\nb"}'), (b"", b'{"origin":""}'))) == {}
+    swapped = [(b"a", b'{"origin":"b"}'), (b"b", b'{"origin":"a"}'), (b"c", b'{"origin":"c"}')]
+    assert list(wrong_keys("origin", *batch(*swapped))) == [0, 1]
 
 
 @pytest.mark.parametrize(

@@ -510,6 +510,12 @@ def test_a_row_names_its_event() -> None:
     assert rows(batch.column("features")).dtype == np.float32
 
 
+def test_an_ewma_outlives_huge_numbers() -> None:
+    """Numbers larger than a vector can hold are cut to its largest, so that they are forgotten as all others are."""
+    events = [event(0, 1.7e308), event(1, 1.7e308), event(864_000, 1), event(1_728_000, 1)]
+    assert column(Ewma(of="x", half_life=Duration("1m")), events)[-1] == pytest.approx(1)
+
+
 REFUSED: dict[str, tuple[str, bytes | None, bytes]] = {
     "a wrong key": ("key", b"m", json.dumps(event(5, 1e6)).encode()),
     "no key": ("key", None, json.dumps(event(5, 1e6)).encode()),
@@ -520,6 +526,8 @@ REFUSED: dict[str, tuple[str, bytes | None, bytes]] = {
     "a missing field": ("schema", b"k", b'{"id": "e", "key": "k", "x": 1e6}'),
     "a time without a zone": ("schema", b"k", json.dumps(event(5, 1e6) | {"at": "2013-01-05T12:00:00"}).encode()),
     "a list": ("schema", b"k", b"[1]"),
+    "before year 1": ("schema", b"k", json.dumps(event(5) | {"at": "0000-01-01T00:00:00Z"}).encode()),
+    "after year 9999": ("schema", b"k", json.dumps(event(5) | {"at": "9999-12-31T23:59:59-01:00"}).encode()),
 }
 
 

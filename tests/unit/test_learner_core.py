@@ -149,6 +149,23 @@ def test_a_core_that_takes_over_goes_on_bit_for_bit(at: int) -> None:
     heir.fold([record(slice(at, None), 1)])
     assert (heir.learned, heir.log_loss) == (expected.learned, expected.log_loss)
     assert scores(heir.artifact()) == scores(expected.artifact())
+    assert heir.artifact() == expected.artifact()
+    assert heir.snapshot() == expected.snapshot()
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        [],
+        ["preprocessing.StandardScaler"],
+        ["linear_model.LinearRegression"],
+        [{"linear_model.LogisticRegression": {"l1": 1.0, "l2": 1.0}}],
+    ],
+)
+def test_a_model_that_can_not_serve_is_refused(model: list[Any]) -> None:
+    """What gives no probabilities, or what River refuses, is refused before the first example."""
+    with pytest.raises(ConfigError, match=r"^online.model"):
+        build_model(model)
 
 
 def test_a_version_is_frozen_when_it_is_taken() -> None:
@@ -213,7 +230,8 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "a module": ("linear_model.base", r"'linear_model.base' is not a model"),
     "a module that River imports": ("linear_model.importlib", r"'linear_model.importlib'"),
     "a module that a module of River's imports": ("datasets.base.os", r"'datasets.base.os' is not a model"),
-    "a class that is none of River's": ("datasets.base.abc.ABC", r"'datasets.base.abc.ABC'"),
+    "a class of something outside": ({"stream.iter_csv.DictReader": {"f": []}}, r"'stream.iter_csv.DictReader' is not"),
+    "a class that is no part of a model": ("utils.VectorDict", r"'utils.VectorDict' is not a model"),
     "a function": ("datasets.base.get_data_home", r"'datasets.base.get_data_home'"),
     "a function of River's": ("evaluate.progressive_val_score", r"'evaluate.progressive_val_score' is not a model"),
     "something outside": ("os.system", r"River has no 'os.system'"),

@@ -724,3 +724,15 @@ def test_waiting_input_is_paused(pair: Place) -> None:
     Loop(pair.topics, *parts, batch=3, clock=pair.clock).run(timeout=1)
     assert source.calls.count(("pause", ["left"])) == 2
     assert source.calls[-1] == ("resume", ["left", "right"])
+
+
+def test_backoff_grows(one: Place) -> None:
+    """Waits double up to a second while commits keep failing, whether or not there is something to fold again."""
+    one.put(1, 2)
+    loop = one.loop(batch=1)
+    loop.run(count=1)
+    waits: list[float] = []
+    one.clock.sleep = waits.append  # type: ignore[method-assign]
+    one.log.fail_next = 6
+    loop.run(count=2, timeout=60)
+    assert waits == [0.05, 0.1, 0.2, 0.4, 0.8, 1.0]

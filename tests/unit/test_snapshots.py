@@ -84,10 +84,18 @@ def test_ahead_on_any_input(tmp_path: Path) -> None:
 def test_order_is_by_number(tmp_path: Path) -> None:
     """Newest is by offset, not by how its number is spelt or when it was written."""
     kept = snapshots(tmp_path)
-    for offset in (9, 10_000_000_000, 10):
+    for offset in (9, 10, 10_000_000_000):
         kept.write(0, {"in": offset}, b"at %d" % offset)
     assert state(kept, 10**12) == b"at 10000000000"
     assert state(kept, 50) == b"at 10"
+
+
+def test_what_is_ahead_goes(tmp_path: Path) -> None:
+    """A snapshot ahead of the one just written is of a log that is gone: it neither stays nor takes another's place."""
+    kept = snapshots(tmp_path)
+    for offset in (100, 200, 300, 7):
+        kept.write(0, {"in": offset}, b"at %d" % offset)
+    assert state(kept, 10**12) == b"at 7"
 
 
 def test_partitions(tmp_path: Path) -> None:
