@@ -75,7 +75,7 @@ def _kinds(place: str, rule: Any) -> list[str]:  # noqa: ANN401 - a schema
         raise ConfigError(f"{place}: found {rule!r}, expected a scalar `type` and what bounds it")
     if strange := set(rule) - _FIELD:
         raise ConfigError(f"{place}: found {sorted(strange)}, expected a scalar `type` with none but {sorted(_FIELD)}")
-    found = rule.get("type")
+    found = rule.get("type", [])
     kinds = [found] if isinstance(found, str) else found
     if not isinstance(kinds, list) or not kinds or not set(kinds) <= set(_TYPES):
         raise ConfigError(f"{place}: found type {found!r}, expected a scalar `type`: one or more of {sorted(_TYPES)}")

@@ -726,8 +726,9 @@ def test_waiting_input_is_paused(pair: Place) -> None:
     assert source.calls[-1] == ("resume", ["left", "right"])
 
 
-def test_backoff_grows(one: Place) -> None:
+def test_backoff_grows(tmp_path: Path) -> None:
     """Waits double up to a second while commits keep failing, whether or not there is something to fold again."""
+    one = Place(tmp_path)
     one.put(1, 2)
     loop = one.loop(batch=1)
     loop.run(count=1)
