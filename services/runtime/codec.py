@@ -77,7 +77,7 @@ class JsonCodec:
     def _rows(self, values: Sequence[bytes]) -> tuple[list[Row], list[int], dict[int, Reject]]:
         decode = self._decode
         try:
-            return [decode(value) for value in values], list(range(len(values))), {}
+            return list(map(decode, values)), list(range(len(values))), {}
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return self._rows_one_by_one(values)
 
