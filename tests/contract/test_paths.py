@@ -40,7 +40,7 @@ TICKED = re.compile(r"`([^`\n]+)`")
 LINKED = re.compile(r"\]\(([^)\s]+)\)")
 FENCED = re.compile(r"^```[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # Rules are written so that none of them finds itself.
-MACHINES = re.compile(r"/home/[a-z]\w*/|/Users/[A-Za-z]|[A-Z]:\\{1,2}Users|/work/(?:main|shared)\b")
+MACHINES = re.compile(r"/home/[a-z]\w*/|/Users/[A-Za-z]|[A-Z]:\\{1,2}Users")
 SECRETS = {
     "a private key": re.compile(r"-{5}BEGIN [A-Z ]*PRIVATE KEY"),
     "an AWS key": re.compile(r"\bAKIA[0-9A-Z]{16}\b"),
