@@ -4,7 +4,7 @@
 
 Real flights through the flights pipeline, keyed over as many airports as the data has. Each batch size is run several
 times and the best and the median are printed, then what each step of a batch costs. A slow or busy machine shows in
-the spread; compare within one run.
+the spread, and in what a bare decode of the same records costs beside the steps; compare within one run.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from services.features.engine import Engine
 from services.runtime.codec import JsonCodec
 from services.runtime.dead_letters import wrong_keys
 from services.runtime.frames import matrix, times
+from services.runtime.record_types import record_type
 from services.runtime.records import Record
 from services.runtime.schemas import features_frame
 from services.runtime.stream import Stream, load_stream
@@ -75,11 +76,14 @@ class Steps:
             features_frame(stream),
             Engine(stream),
         )
+        self._bare = msgspec.json.Decoder(record_type("event", stream.event)).decode
         self._taken: dict[str, list[float]] = {}
         self._last = 0.0
 
     def run(self, batch: list[Record]) -> None:
         self._last = time.perf_counter()
+        list(map(self._bare, [record.value for record in batch]))
+        self._stop("for scale: bare JSON", batch)
         events = self._codec.decode([record.value for record in batch])
         self._stop("decode and check", batch)
         wrong_keys(self._stream.key, events, batch)
