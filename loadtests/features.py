@@ -19,6 +19,7 @@ from infra.local.replayer import records
 from infra.local.stack import REPOSITORY
 from services.features.core import FeaturesCore
 from services.features.engine import Engine
+from services.features.times import plain_times
 from services.runtime.codec import JsonCodec
 from services.runtime.dead_letters import wrong_keys
 from services.runtime.frames import matrix, times
@@ -72,7 +73,7 @@ class Steps:
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
         self._codec, self._frame, self._engine = (
-            JsonCodec("event", stream.event),
+            JsonCodec("event", stream.event, plain_times),
             features_frame(stream),
             Engine(stream),
         )

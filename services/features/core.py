@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from services.features.engine import Engine
+from services.features.times import plain_times
 from services.runtime.codec import Decoded, JsonCodec
 from services.runtime.dead_letters import dead_letter, wrong_keys
 from services.runtime.frames import matrix, times
@@ -25,7 +26,7 @@ class FeaturesCore:
     def __init__(self, stream: Stream, partition: int) -> None:
         self._stream = stream
         self._partition = partition
-        self._codec = JsonCodec("event", stream.event)
+        self._codec = JsonCodec("event", stream.event, plain_times)
         self._frame = features_frame(stream)
         self._engine = Engine(stream)
 
@@ -44,7 +45,8 @@ class FeaturesCore:
 
     def warm_up(self) -> None:
         """Compile the kernels, or load them from their cache, before the first event waits for them."""
-        self._engine.fold(lambda _: [], np.frombuffer(b"", np.int64))  # read-only, as the codec's times are
+        plain_times([])
+        self._engine.fold(lambda _: [], np.zeros(0, np.int64))
 
     def _features(self, events: Decoded, offsets: list[int], vectors: NDArray[np.float32]) -> Outgoing:
         rule = self._stream.pipeline.stream

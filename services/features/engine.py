@@ -1,19 +1,19 @@
-"""The columnar feature engine: columns of a batch in, a float32 matrix out, state per group in arrays.
+"""The columnar feature engine: columns of a batch in, a float32 matrix out, state per group in rows.
 
 The plan is made once from the pipeline: features that share a grouping share its index, features that share a window
-share its panes, and each number is accumulated once however many features read it.
+share its panes, and each number is accumulated once however many features read it. It ends as two small programs that
+compiled loops run over a batch: what each grouping folds, and what each column of the vector is made of.
 """
 
-from collections.abc import Callable, Mapping
-from itertools import repeat
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from itertools import accumulate, repeat
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.features import kernels
-from services.features.columns import Batch, Floats
-from services.features.state import Codes, Group, Recent, Windows
+from services.features import filling, kernels
+from services.features.state import Bools, Codes, Floats, Group, Ints, Windows
 from services.runtime.grammar import (
     UNITS_US,
     Count,
@@ -35,6 +35,7 @@ from services.runtime.grammar import (
 )
 from services.runtime.stream import Stream
 
+Fill: TypeAlias = tuple[int, int, int]  # what a fill instruction says beside its column: see `filling.fill`
 MONDAY = 3 * UNITS_US["d"]  # 1970-01-01 was a Thursday
 
 
@@ -42,77 +43,90 @@ class Engine:
     """Folds batches of one partition. The same events in the same order give the same bytes, however they are cut."""
 
     def __init__(self, stream: Stream) -> None:
-        rule = stream.pipeline.stream
-        self._lateness = rule.lateness.us
+        features = stream.pipeline.features
+        operators, widths = list(features.values()), [len(op.columns(name)) for name, op in features.items()]
+        self._lateness = stream.pipeline.stream.lateness.us
         self._newest = kernels.NEVER
         self._codes: dict[str, Codes] = {}
-        self._one_hots: list[_OneHot] = []
         self._groups: dict[tuple[str, ...], Group] = {}
         self._windows: dict[tuple[tuple[str, ...], int], Windows] = {}
-        self._width = len(stream.columns)
-        self._defaults = np.zeros(self._width)
-        self._fill: list[tuple[slice, Callable[[Batch, Floats], None]]] = []
-        at = 0
-        for name, operator in stream.pipeline.features.items():
-            place = slice(at, at := at + len(operator.columns(name)))
-            self._defaults[place] = operator.default
-            self._fill.append((place, self._plan(operator, (stream.key,))))
-        for windows in self._windows.values():
-            windows.seal()
+        self._one_hots: list[_OneHot] = []
+        fields = dict.fromkeys(field for operator in operators if (field := _number(operator)))
+        self._numbers = {field: row for row, field in enumerate(fields)}  # the first rows of what the columns read
+        self._rows = len(fields)
+        fills = self._plan(operators, (stream.key,))
+        self._width = sum(widths)
+        columns = accumulate(widths, initial=0)  # of each feature, the first
+        self._fills = np.array([(kind, next(columns), a, b) for kind, a, b in fills], np.int64)
+        self._constants = np.array([(operator.default, _divisor(operator)) for operator in operators])
 
-    def fold(
-        self, column: Callable[[str], list[Any]], times: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    def fold(self, column: Callable[[str], Sequence[Any]], times: Ints) -> tuple[NDArray[np.float32], Bools]:
         """Return the vectors (events, columns) and which events were late; the state moves past the batch."""
-        late, self._newest = kernels.mark_late(times, self._lateness, self._newest)
-        batch = Batch(column, times, ~late)
+        joins, self._newest = kernels.mark_joins(times, self._lateness, self._newest)
         for codes in self._codes.values():
-            codes.locate(batch)
+            codes.locate(column(codes.field))
+        read = np.empty((self._rows, len(times)))
+        for field, row in self._numbers.items():
+            np.clip(_floats(column(field)), -filling.LARGEST, filling.LARGEST, out=read[row])
         for group in self._groups.values():
-            group.locate()
-        for windows in self._windows.values():
-            windows.fold(batch)
-        out = np.zeros((self._width, len(batch)))
-        for place, fill in self._fill:
-            fill(batch, out[place])
-        vectors = np.empty((len(batch), self._width), np.float32)
-        kernels.finish(out, self._defaults, vectors)
-        return vectors, late
+            group.fold(times, joins, read)
+        places = np.empty((len(self._one_hots), len(times)), np.int64)
+        for row, one_hot in enumerate(self._one_hots):
+            places[row] = one_hot.places(column)
+        vectors = np.zeros((len(times), self._width), np.float32)
+        filling.fill(self._fills, self._constants, times, places, read, vectors)
+        return vectors, ~joins
 
-    # The plan: each operator becomes a function that fills its rows of the (columns, events) matrix
+    # The plan
 
-    def _plan(self, operator: Operator, key: tuple[str, ...]) -> Callable[[Batch, Floats], None]:
-        match operator:
-            case Value():
-                return lambda batch, out: np.copyto(out[0], batch.numbers(operator.of))
-            case OneHot():
-                one_hot = _OneHot(operator, self._codes)
-                self._one_hots.append(one_hot)
-                return one_hot.fill
-            case Hour():
-                return lambda batch, out: kernels.circle(batch.times, UNITS_US["d"], 0, out[0], out[1])
-            case Weekday():
-                return lambda batch, out: kernels.circle(batch.times, UNITS_US["w"], MONDAY, out[0], out[1])
-            case Lag() | SinceLast() | Ewma():
-                group = self._group(tuple(operator.by or key))
-                recent = Recent(operator, group)
-                return lambda batch, out: recent.fold(batch, out[0])
-            case _:
-                return self._windowed(operator, tuple(operator.by or key))
+    def _plan(self, operators: Sequence[Operator], key: tuple[str, ...]) -> list[Fill]:
+        for operator in operators:
+            if isinstance(operator, Windowed):
+                self._need(operator, tuple(operator.by or key))
+        for (by, _), windows in self._windows.items():
+            self._rows = windows.fold_in(self._group(by), self._rows, self._numbers)
+        fills = [self._fill(operator, key) for operator in operators]
+        for group in self._groups.values():
+            group.seal()
+        return fills
+
+    def _need(self, operator: Windowed, by: tuple[str, ...]) -> None:
+        windows = self._windows.setdefault((by, operator.window.us), Windows(operator.window.us, self._lateness))
+        windows.need(_LANES[type(operator)], getattr(operator, "of", ""))
 
     def _group(self, by: tuple[str, ...]) -> Group:
         if by not in self._groups:
             self._groups[by] = Group([self._codes.setdefault(field, Codes(field)) for field in by])
         return self._groups[by]
 
-    def _windowed(self, operator: Windowed, by: tuple[str, ...]) -> Callable[[Batch, Floats], None]:
-        size = operator.window.us
-        if (by, size) not in self._windows:
-            self._windows[by, size] = Windows(self._group(by), size, self._lateness)
-        windows = self._windows[by, size]
-        for kind in _LANES[type(operator)]:
-            windows.need(kind, getattr(operator, "of", ""))
-        return lambda _, out: _read_window(operator, windows, out)
+    def _fill(self, operator: Operator, key: tuple[str, ...]) -> Fill:
+        match operator:
+            case Value(of=of):
+                return filling.COPY, self._numbers[of], 0
+            case OneHot():
+                self._one_hots.append(_OneHot(operator, self._codes))
+                return filling.ONE_HOT, len(self._one_hots) - 1, 0
+            case Hour():
+                return filling.CIRCLE, UNITS_US["d"], 0
+            case Weekday():
+                return filling.CIRCLE, UNITS_US["w"], MONDAY
+            case Lag() | SinceLast() | Ewma():
+                return filling.COPY, self._recent(operator, self._group(tuple(operator.by or key))), 0
+            case _:
+                return _read_window(operator, self._windows[tuple(operator.by or key), operator.window.us])
+
+    def _recent(self, operator: Lag | SinceLast | Ewma, group: Group) -> int:
+        """Have a last value folded; return the row of what is read."""
+        self._rows += 1
+        row = self._rows - 1
+        match operator:
+            case Lag(of=of, n=n):
+                group.fold_in(kernels.LAG, row, [0], [np.nan] * n, (self._numbers[of], n))
+            case SinceLast():
+                group.fold_in(kernels.SINCE, row, [kernels.NEVER], [], ())
+            case Ewma(of=of, half_life=half_life):
+                group.fold_in(kernels.EWMA, row, [kernels.NEVER], [0.0, 0.0], (self._numbers[of], half_life.us))
+        return row
 
     # State
 
@@ -134,63 +148,70 @@ class Engine:
             group.load(saved)
 
 
-_LANES: dict[type[Operator], tuple[int, ...]] = {
-    Count: (kernels.COUNT,),
-    Rate: (kernels.COUNT,),
-    Sum: (kernels.SUM,),
-    Mean: (kernels.SUM,),
-    Std: (kernels.M2,),
-    Min: (kernels.MIN,),
-    Max: (kernels.MAX,),
+_LANES: dict[type[Operator], int] = {
+    Count: kernels.COUNT,
+    Rate: kernels.COUNT,
+    Sum: kernels.SUM,
+    Mean: kernels.SUM,
+    Std: kernels.M2,
+    Min: kernels.MIN,
+    Max: kernels.MAX,
 }
 
 
-def _read_window(operator: Windowed, windows: Windows, out: Floats) -> None:
+def _read_window(operator: Windowed, windows: Windows) -> Fill:
+    kind, field = _LANES[type(operator)], getattr(operator, "of", "")
+    row = windows.row(kind, field)
     match operator:
-        case Count():
-            out[0] = windows.lane(kernels.COUNT)
+        case Count() | Min() | Max():
+            return filling.COPY, row, 0
         case Rate():
-            out[0] = windows.lane(kernels.COUNT) / operator.window.seconds
-        case Min(of=of):
-            out[0] = windows.lane(kernels.MIN, of)
-        case Max(of=of):
-            out[0] = windows.lane(kernels.MAX, of)
-        case Sum(of=of):
-            out[0] = np.where(windows.lane(kernels.FILLED, of) > 0, windows.lane(kernels.SUM, of), np.nan)
-        case Mean(of=of):
-            _divide(windows.lane(kernels.SUM, of), windows.lane(kernels.FILLED, of), out)
-        case Std(of=of):
-            _divide(windows.lane(kernels.M2, of), windows.lane(kernels.FILLED, of), out)
-            np.sqrt(out[0], out=out[0])
+            return filling.SCALED, row, 0
+        case Sum():
+            return filling.PRESENT, row, windows.row(kernels.FILLED, field)
+        case Mean():
+            return filling.RATIO, row, windows.row(kernels.FILLED, field)
+        case Std():
+            return filling.ROOT, row, windows.row(kernels.FILLED, field)
 
 
-def _divide(values: Floats, filled: Floats, out: Floats) -> None:
-    out[0] = np.nan
-    np.divide(values, filled, out=out[0], where=filled > 0)
+def _number(operator: Operator) -> str | None:
+    """Return the field that an operator reads as a number."""
+    return None if isinstance(operator, OneHot) else getattr(operator, "of", None)
+
+
+def _divisor(operator: Operator) -> float:
+    return operator.window.seconds if isinstance(operator, Rate) else 1.0
+
+
+def _floats(objects: Sequence[Any]) -> Floats:
+    """Return numbers as float64, NaN where one is null."""
+    try:
+        return np.fromiter(objects, np.float64, len(objects))
+    except TypeError:  # a null, which only the slower way takes
+        return np.array(objects, np.float64)
 
 
 class _OneHot:
-    """Fills the columns of a `onehot`. Where the field is numbered for a grouping anyway, numbers are looked up."""
+    """Says which column of a `onehot` is 1; where the field is numbered for a grouping anyway, by a look-up."""
 
     def __init__(self, operator: OneHot, numbered: Mapping[str, Codes]) -> None:
         self._of, self._numbered = operator.of, numbered
         self._places = {value: place for place, value in enumerate(operator.values)}
         self._elsewhere = len(self._places) if operator.other else -1
-        self._place_of_code: NDArray[np.int64] = np.zeros(0, np.int64)
+        self._place_of_code: Ints = np.zeros(0, np.int64)
 
-    def fill(self, batch: Batch, out: Floats) -> None:
+    def places(self, column: Callable[[str], Sequence[Any]]) -> Ints:
         codes = self._numbered.get(self._of)
-        places = self._look_up(batch.objects(self._of)) if codes is None else self._translate(codes)
-        known = np.flatnonzero(places >= 0)
-        out[places[known], known] = 1.0
+        return self._look_up(column(self._of)) if codes is None else self._translate(codes)
 
-    def _look_up(self, values: list[Any]) -> NDArray[np.int64]:
+    def _look_up(self, values: Sequence[Any]) -> Ints:
         return np.fromiter(map(self._places.get, values, repeat(self._elsewhere)), np.int64, len(values))
 
     def forget(self) -> None:
         self._place_of_code = np.zeros(0, np.int64)
 
-    def _translate(self, codes: Codes) -> NDArray[np.int64]:
+    def _translate(self, codes: Codes) -> Ints:
         if len(codes) > len(self._place_of_code):
             fresh = self._look_up(codes.values_from(len(self._place_of_code)))
             self._place_of_code = np.concatenate([self._place_of_code, fresh])

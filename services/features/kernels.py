@@ -1,8 +1,8 @@
 """The compiled folds: one pass over the events of a batch, in order, each reading its group's past and then joining it.
 
-Every kernel reads before it writes, so an event never sees itself, and does scalar arithmetic in a fixed order, so that
-cutting a batch anywhere gives the same bits. Missing numbers are NaN going in and coming out. `slots` says which row of
-the state is the event's group; an event with `joins` false is too late to change anything and only reads.
+Every fold reads before it writes, so an event never sees itself, and does scalar arithmetic in a fixed order, so that
+cutting a batch anywhere gives the same bits. Missing numbers are NaN going in and coming out. A group's whole past is
+one row of `ints` and one of `floats`; an *instruction* is a row of integers that says what is kept where in the two.
 """
 
 import math
@@ -19,169 +19,222 @@ Bools: TypeAlias = NDArray[np.bool_]
 Function = TypeVar("Function", bound=Callable[..., object])
 compiled: Callable[[Function], Function] = njit(cache=True, error_model="numpy")
 
+WINDOW, LAG, SINCE, EWMA = range(4)  # fold instructions, see `fold_group`
 COUNT, FILLED, SUM, M2, MIN, MAX = range(6)  # what a lane accumulates; M2 stands right behind its FILLED and SUM
 NEVER = -(2**63)
+PANES = 12  # panes that make up a window: a window's length is honoured to a twelfth
 
 
 @compiled
-def fold_panes(
-    slots: Ints,
-    panes: Ints,
-    joins: Bools,
-    values: Floats,
-    kinds: Ints,
-    sources: Ints,
-    span: int,
-    tags: Ints,
-    lanes: Floats,
-    closed_at: Ints,
-    closed: Floats,
-    out: Floats,
+def fold_group(
+    program: Ints, lanes: Ints, slots: Ints, times: Ints, joins: Bools, read: Floats, ints: Ints, floats: Floats
 ) -> None:
-    """Fold a windowed table. A window is the event's own pane and the `span - 1` before it, merged oldest first.
+    """Run the fold instructions of one grouping over a batch.
 
-    `tags` (groups, ring) names the pane that a ring slot holds, `lanes` (groups, ring, lanes) its accumulators; the
-    ring's length is a power of two.
-    `closed` (groups, lanes) is the merge of all but the own pane, kept while events stay in the pane `closed_at`: an
-    event of an older pane moves `closed_at`, so a pane never changes behind it. `values` (fields, events) and `sources`
-    (lanes) say which field a lane takes; `out` (events, lanes) is what each event read.
+    `program` has a row (kind, first row of `read` to fill, first place in `ints`, first place in `floats`, and up to
+    four parameters) an instruction; `lanes` a row (kind, source) a lane of the windows. `slots` (events) is each
+    event's row of `ints` and `floats` (groups, places). `read` (rows, events) holds the event's own numbers, which
+    sources name by their row, and receives what each event read. An event with `joins` false is too late to change
+    anything and only reads.
     """
-    mask = tags.shape[1] - 1
-    for i in range(slots.shape[0]):
-        group, pane = slots[i], panes[i]
-        place = pane & mask
-        if closed_at[group] != pane:
-            _clear(kinds, closed[group])
-            for seen in range(pane - span + 1, pane):
-                if tags[group, seen & mask] == seen:
-                    _merge(kinds, lanes[group, seen & mask], closed[group])
-            closed_at[group] = pane
-        out[i] = closed[group]
-        if tags[group, place] == pane:
-            _merge(kinds, lanes[group, place], out[i])
-        if joins[i]:
-            if tags[group, place] < pane:
-                tags[group, place] = pane
-                _clear(kinds, lanes[group, place])
-            if tags[group, place] == pane:
-                _add(kinds, sources, values, i, lanes[group, place])
-
-
-@compiled
-def _clear(kinds: Ints, pane: Floats) -> None:
-    for lane in range(kinds.shape[0]):
-        pane[lane] = math.nan if kinds[lane] >= MIN else 0.0
-
-
-@compiled
-def _merge(kinds: Ints, pane: Floats, into: Floats) -> None:
-    """Merge a pane; M2 by Chan, Golub and LeVeque (1979), which is why it goes before the parts that it needs."""
-    for lane in range(kinds.shape[0] - 1, -1, -1):
-        kind = kinds[lane]
-        if kind == M2:
-            old, new = into[lane - 2], pane[lane - 2]
-            if old > 0 and new > 0:
-                gap = pane[lane - 1] / new - into[lane - 1] / old
-                into[lane] += gap * gap * old * new / (old + new)
-            into[lane] += pane[lane]
-        elif kind < MIN:
-            into[lane] += pane[lane]
-        elif math.isnan(into[lane]):
-            into[lane] = pane[lane]
-        elif kind == MIN:
-            into[lane] = min(into[lane], pane[lane])
+    for step in program:
+        if step[0] == WINDOW:
+            _fold_window(step, lanes[step[6] : step[7]], slots, times, joins, read, ints, floats)
+        elif step[0] == LAG:
+            _fold_lag(step, slots, joins, read, ints, floats)
+        elif step[0] == SINCE:
+            _fold_since(step, slots, times, joins, read, ints)
         else:
-            into[lane] = max(into[lane], pane[lane])
+            _fold_ewma(step, slots, times, joins, read, ints, floats)
 
 
 @compiled
-def _add(kinds: Ints, sources: Ints, values: Floats, i: int, pane: Floats) -> None:
+def _fold_window(
+    step: Ints, lanes: Ints, slots: Ints, times: Ints, joins: Bools, read: Floats, ints: Ints, floats: Floats
+) -> None:
+    """Read the event's own pane and the `PANES - 1` before it, merged oldest first; then add the event to its pane.
+
+    Parameters: microseconds a pane, length of the ring less one (all ones in binary), first lane and end of the lanes.
+    In `ints`: the pane up to which closed panes are merged, then the ring, which names the pane that each place holds.
+    In `floats`: the merge of all but the own pane, then the ring's accumulators. The merge is kept while a group's
+    events stay in one pane; an event of an older pane makes it anew, so a pane never changes behind it.
+    """
+    out, at, merged, width, mask, count = step[1], step[2], step[3], step[4], step[5], lanes.shape[0]
+    own, held_places = np.empty(count), np.empty(PANES, np.int64)
+    for i in range(slots.shape[0]):
+        group, pane = slots[i], times[i] // width
+        tag, held = at + 1 + (pane & mask), merged + count * (1 + (pane & mask))
+        if ints[group, at] != pane:
+            _merge_closed(lanes, pane, mask, ints, floats, group, at, merged, held_places)
+        for lane in range(count):
+            own[lane] = floats[group, merged + lane]
+        if ints[group, tag] == pane:
+            _merge(lanes, floats, group, held, own)
+        for lane in range(count):
+            read[out + lane, i] = own[lane]
+        if joins[i]:
+            if ints[group, tag] < pane:
+                ints[group, tag] = pane
+                _clear(lanes, floats, group, held)
+            if ints[group, tag] == pane:
+                _add(lanes, read, i, floats, group, held)
+
+
+@compiled
+def _merge_closed(
+    lanes: Ints, pane: int, mask: int, ints: Ints, floats: Floats, group: int, at: int, merged: int, held: Ints
+) -> None:
+    """Merge the panes before this one, oldest first, and remember for which one that was.
+
+    A sparse stream comes here with every event, so this goes lane by lane, each in a tight loop over the panes, whose
+    places are collected in `held`.
+    """
+    count, found = lanes.shape[0], 0
+    for seen in range(pane - PANES + 1, pane):
+        held[found] = merged + count * (1 + (seen & mask))
+        found += ints[group, at + 1 + (seen & mask)] == seen  # no branch, as none could be predicted
+    for lane in range(count):
+        floats[group, merged + lane] = _merge_lane(lanes[lane, 0], lane, floats, group, held, found)
+    ints[group, at] = pane
+
+
+@compiled
+def _merge_lane(kind: int, lane: int, floats: Floats, group: int, held: Ints, found: int) -> float:
+    y = math.nan if kind >= MIN else 0.0
+    if kind < M2:
+        for i in range(found):
+            y += floats[group, held[i] + lane]
+    elif kind == M2:
+        n, total = 0.0, 0.0
+        for i in range(found):
+            more, sum_of_more = floats[group, held[i] + lane - 2], floats[group, held[i] + lane - 1]
+            y = _merge_m2(y, n, total, floats[group, held[i] + lane], more, sum_of_more)
+            n, total = n + more, total + sum_of_more
+    elif kind == MIN:
+        for i in range(found):
+            y = _smaller(y, floats[group, held[i] + lane])
+    else:
+        for i in range(found):
+            y = -_smaller(-y, -floats[group, held[i] + lane])
+    return y
+
+
+@compiled
+def _clear(lanes: Ints, pane: Floats, row: int, at: int) -> None:
+    for lane in range(lanes.shape[0]):
+        pane[row, at + lane] = math.nan if lanes[lane, 0] >= MIN else 0.0
+
+
+@compiled
+def _merge(lanes: Ints, pane: Floats, row: int, at: int, into: Floats) -> None:
+    """Merge one pane into lanes; M2 goes before the parts that it needs."""
+    for lane in range(lanes.shape[0] - 1, -1, -1):
+        kind, x = lanes[lane, 0], pane[row, at + lane]
+        if kind < M2:
+            into[lane] += x
+        elif kind == M2:
+            parts = into[lane - 2], into[lane - 1], x, pane[row, at + lane - 2], pane[row, at + lane - 1]
+            into[lane] = _merge_m2(into[lane], *parts)
+        elif kind == MIN:
+            into[lane] = _smaller(into[lane], x)
+        else:
+            into[lane] = -_smaller(-into[lane], -x)
+
+
+@compiled
+def _merge_m2(m2: float, n: float, total: float, more_m2: float, more: float, sum_of_more: float) -> float:
+    """Merge sums of squared differences from the mean, by Chan, Golub and LeVeque (1979)."""
+    if n > 0 and more > 0:
+        gap = sum_of_more / more - total / n
+        m2 += gap * gap * n * more / (n + more)
+    return m2 + more_m2
+
+
+@compiled
+def _smaller(x: float, y: float) -> float:
+    """Return the smaller one; NaN is no number yet."""
+    return y if math.isnan(x) or y < x else x
+
+
+@compiled
+def _add(lanes: Ints, read: Floats, i: int, pane: Floats, row: int, at: int) -> None:
     """Add event `i` to its pane; M2 by Welford (1962), again before its parts."""
-    for lane in range(kinds.shape[0] - 1, -1, -1):
-        kind = kinds[lane]
-        x = 0.0 if kind == COUNT else values[sources[lane], i]
+    for lane in range(lanes.shape[0] - 1, -1, -1):
+        kind, source = lanes[lane, 0], lanes[lane, 1]
+        x = 0.0 if kind == COUNT else read[source, i]
         if math.isnan(x):
             continue
-        if kind in (COUNT, FILLED):
-            pane[lane] += 1.0
+        y = pane[row, at + lane]
+        if kind < SUM:
+            y += 1.0
         elif kind == SUM:
-            pane[lane] += x
+            y += x
         elif kind == M2:
-            n, total = pane[lane - 2], pane[lane - 1]
+            n, total = pane[row, at + lane - 2], pane[row, at + lane - 1]
             if n > 0:
-                pane[lane] += (x - total / n) * (x - (total + x) / (n + 1.0))
-        elif math.isnan(pane[lane]):
-            pane[lane] = x
+                y += (x - total / n) * (x - (total + x) / (n + 1.0))
+        elif kind == MIN:
+            y = _smaller(y, x)
         else:
-            pane[lane] = min(pane[lane], x) if kind == MIN else max(pane[lane], x)
+            y = -_smaller(-y, -x)
+        pane[row, at + lane] = y
 
 
 @compiled
-def fold_since(slots: Ints, times: Ints, joins: Bools, last: Ints, out: Floats) -> None:
-    """Seconds since the group's newest event; 0 for one that comes out of order."""
-    for i in range(slots.shape[0]):
-        before = last[slots[i]]
-        out[i] = math.nan if before == NEVER else max(times[i] - before, 0) / 1e6
-        if joins[i]:
-            last[slots[i]] = max(before, times[i])
+def _fold_lag(step: Ints, slots: Ints, joins: Bools, read: Floats, ints: Ints, floats: Floats) -> None:
+    """Read the number that the group's event n ago had. Parameters: source, n.
 
-
-@compiled
-def fold_lag(slots: Ints, joins: Bools, values: Floats, ring: Floats, seen: Ints, out: Floats) -> None:
-    """Return the number that the group's event `ring.shape[1]` events ago had."""
-    n = ring.shape[1]
+    In `ints`: how many events the group has had; in `floats`: a ring of n.
+    """
+    out, at, ring, source, n = step[1], step[2], step[3], step[4], step[5]
     for i in range(slots.shape[0]):
         group = slots[i]
-        place = seen[group] % n
-        out[i] = ring[group, place] if seen[group] >= n else math.nan
+        seen = ints[group, at]
+        read[out, i] = floats[group, ring + seen % n] if seen >= n else math.nan
         if joins[i]:
-            ring[group, place] = values[i]
-            seen[group] += 1
+            floats[group, ring + seen % n] = read[source, i]
+            ints[group, at] = seen + 1
 
 
 @compiled
-def fold_ewma(
-    slots: Ints,
-    times: Ints,
-    joins: Bools,
-    values: Floats,
-    half_life: int,
-    last: Ints,
-    weight: Floats,
-    total: Floats,
-    out: Floats,
-) -> None:
-    """Return the time-decayed mean: weights halve every `half_life` microseconds; out of order counts as now."""
+def _fold_since(step: Ints, slots: Ints, times: Ints, joins: Bools, read: Floats, ints: Ints) -> None:
+    """Read the seconds since the group's newest event, which is in `ints`; 0 for one that comes out of order."""
+    out, at = step[1], step[2]
     for i in range(slots.shape[0]):
-        group = slots[i]
-        out[i] = total[group] / weight[group] if weight[group] > 0 else math.nan
-        if joins[i] and not math.isnan(values[i]):
-            if last[group] != NEVER:
-                decay = 2.0 ** (-max(times[i] - last[group], 0) / half_life)
-                weight[group] *= decay
-                total[group] *= decay
-            weight[group] += 1.0
-            total[group] += values[i]
-            last[group] = max(last[group], times[i])
+        last = ints[slots[i], at]
+        read[out, i] = math.nan if last == NEVER else max(times[i] - last, 0) / 1e6
+        if joins[i]:
+            ints[slots[i], at] = max(last, times[i])
 
 
 @compiled
-def circle(times: Ints, period: int, shift: int, sine: Floats, cosine: Floats) -> None:
-    """Put each time on a circle that goes round once a `period` (microseconds)."""
-    for i in range(times.shape[0]):
-        angle = 2.0 * math.pi * ((times[i] + shift) % period) / period
-        sine[i] = math.sin(angle)
-        cosine[i] = math.cos(angle)
+def _fold_ewma(step: Ints, slots: Ints, times: Ints, joins: Bools, read: Floats, ints: Ints, floats: Floats) -> None:
+    """Read the time-decayed mean. Parameters: source, the microseconds in which a weight halves.
+
+    In `ints`: the newest event's time; in `floats`: the sum of the weights and the weighted sum. An event out of order
+    counts as if it came now.
+    """
+    out, at, weight, source, half_life = step[1], step[2], step[3], step[4], step[5]
+    total = weight + 1
+    for i in range(slots.shape[0]):
+        group, x = slots[i], read[source, i]
+        last = ints[group, at]
+        read[out, i] = floats[group, total] / floats[group, weight] if floats[group, weight] > 0 else math.nan
+        if joins[i] and not math.isnan(x):
+            decay = 1.0 if last == NEVER else 2.0 ** (-max(times[i] - last, 0) / half_life)
+            floats[group, weight] = floats[group, weight] * decay + 1.0
+            floats[group, total] = floats[group, total] * decay + x
+            ints[group, at] = max(last, times[i])
 
 
 @compiled
-def mark_late(times: Ints, lateness: int, newest: int) -> tuple[Bools, int]:
-    """Return which events are more than `lateness` behind the newest one before them, and the newest after all."""
-    late = np.zeros(times.shape[0], np.bool_)
+def mark_joins(times: Ints, lateness: int, newest: int) -> tuple[Bools, int]:
+    """Return which events are at most `lateness` behind the newest one before them, and the newest after all."""
+    joins = np.ones(times.shape[0], np.bool_)
     for i in range(times.shape[0]):
-        late[i] = newest != NEVER and times[i] < newest - lateness
+        joins[i] = newest == NEVER or times[i] >= newest - lateness
         newest = max(newest, times[i])
-    return late, newest
+    return joins, newest
 
 
 @compiled
@@ -207,13 +260,3 @@ def number_pairs(pairs: Ints, known: Ints, table: Ints, count: int, numbers: Int
 @compiled
 def _spread(key: int) -> np.int64:
     return np.int64((np.uint64(key) * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(20))
-
-
-@compiled
-def finish(columns: Floats, defaults: Floats, vectors: NDArray[np.float32]) -> None:
-    """Turn (columns, events) into rows of float32: a missing number becomes its default, an endless one the largest."""
-    largest = 3.4028234663852886e38
-    for column in range(columns.shape[0]):
-        for i in range(columns.shape[1]):
-            x = columns[column, i]
-            vectors[i, column] = defaults[column] if math.isnan(x) else min(max(x, -largest), largest)

@@ -1,4 +1,4 @@
-"""What the engine remembers: an index of groups, and arrays with a row per group that grow as groups appear."""
+"""What the engine remembers: numbers for the values it has met, and one row of integers and one of floats per group."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from itertools import islice
@@ -8,12 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.features import kernels
-from services.features.columns import Batch, Floats
-from services.runtime.grammar import Ewma, Lag, SinceLast
 
 Array: TypeAlias = NDArray[Any]
 Ints: TypeAlias = NDArray[np.int64]
-PANES = 12  # panes that make up a window: a window's length is honoured to a twelfth
+Floats: TypeAlias = NDArray[np.float64]
+Bools: TypeAlias = NDArray[np.bool_]
 
 
 class _Index(dict[Hashable, int]):
@@ -28,12 +27,11 @@ class Codes:
     """Numbers the values of one field, so that groupings compare numbers and not values."""
 
     def __init__(self, field: str) -> None:
-        self._field = field
+        self.field = field
         self._index = _Index()
         self.codes: Ints = np.zeros(0, np.int64)  # of the batch at hand
 
-    def locate(self, batch: Batch) -> None:
-        objects = batch.objects(self._field)
+    def locate(self, objects: Sequence[Any]) -> None:
         self.codes = np.fromiter(map(self._index.__getitem__, objects), np.int64, len(objects))
 
     def __len__(self) -> int:
@@ -81,61 +79,82 @@ class Pairs:
 
 
 class Group:
-    """One grouping of the events: the rows of every array that has a row per group."""
+    """One grouping of the events: what to fold for it, and the rows in which that is kept."""
 
     def __init__(self, fields: Sequence[Codes]) -> None:
         self._fields = fields
         self._pairs = [Pairs() for _ in fields[1:]]  # numbers (row so far, code of the next field)
-        self._arrays: list[tuple[Array, float]] = []  # array, and what an empty row holds
-        self.slots: Ints = np.zeros(0, np.int64)  # the row of each event of the batch at hand
+        self._program: list[tuple[int, ...]] = []
+        self._lanes: list[tuple[int, int]] = []
+        self._empty: tuple[list[float], list[float]] = ([], [])  # a row of each kind before its first event
 
-    def add(self, shape: tuple[int, ...], empty: float, kind: type) -> int:
-        """Make an array of rows of this shape; return its number. Fetch it anew for each batch: it may have grown."""
-        self._arrays.append((np.full((0, *shape), empty, kind), empty))
-        return len(self._arrays) - 1
+    def fold_in(
+        self, kind: int, out: int, ints: Sequence[float], floats: Sequence[float], parameters: Sequence[int]
+    ) -> None:
+        """Add a fold instruction that keeps these numbers, given as they are before a group's first event."""
+        places = [len(row) for row in self._empty]
+        self._program.append((kind, out, *places, *parameters, *[0] * (4 - len(parameters))))
+        for row, more in zip(self._empty, (ints, floats), strict=True):
+            row.extend(more)
 
-    def __getitem__(self, number: int) -> Array:
-        return self._arrays[number][0]
+    def lanes(self, lanes: Sequence[tuple[int, int]]) -> int:
+        """Add lanes (kind, source) for a window; return the first one's number."""
+        self._lanes += lanes
+        return len(self._lanes) - len(lanes)
+
+    def seal(self) -> None:
+        """Make the rows, now that every instruction is known."""
+        self._steps = np.array(self._program, np.int64)
+        self._kinds = np.array(self._lanes, np.int64).reshape(-1, 2)
+        self._ints, self._floats = (
+            np.zeros((0, len(row)), kind) for row, kind in zip(self._empty, (np.int64, np.float64), strict=True)
+        )
 
     def __len__(self) -> int:
         return len(self._pairs[-1]) if self._pairs else len(self._fields[0])
 
-    def locate(self) -> None:
-        """Find the rows of the batch whose codes the fields hold now."""
-        self.slots = self._fields[0].codes
+    def fold(self, times: Ints, joins: Bools, read: Floats) -> None:
+        """Fold the batch whose codes the fields hold now; `read` is as in `kernels.fold_group`."""
+        slots = self._fields[0].codes
         for field, pairs in zip(self._fields[1:], self._pairs, strict=True):
-            self.slots = pairs.numbers(self.slots, field.codes)
-        self._grow(len(self))
+            slots = pairs.numbers(slots, field.codes)
+        self._grow()
+        kernels.fold_group(self._steps, self._kinds, slots, times, joins, read, self._ints, self._floats)
 
-    def _grow(self, rows: int) -> None:
-        for number, (array, empty) in enumerate(self._arrays):
-            if len(array) < rows:
-                larger = np.full((max(rows, 2 * len(array), 16), *array.shape[1:]), empty, array.dtype)
-                larger[: len(array)] = array
-                self._arrays[number] = (larger, empty)
+    def _grow(self) -> None:
+        if len(self) > len(self._ints):
+            rows = max(len(self), 2 * len(self._ints), 16)
+            self._ints, self._floats = (
+                _longer(array, rows, empty)
+                for array, empty in zip((self._ints, self._floats), self._empty, strict=True)
+            )
 
     def state(self) -> dict[str, list[Array]]:
-        arrays = [array[: len(self)] for array, _ in self._arrays]
-        return {"pairs": [pairs.known() for pairs in self._pairs], "arrays": arrays}
+        rows = len(self)
+        return {"pairs": [pairs.known() for pairs in self._pairs], "rows": [self._ints[:rows], self._floats[:rows]]}
 
     def load(self, state: Mapping[str, Sequence[Array]]) -> None:
         for pairs, known in zip(self._pairs, state["pairs"], strict=True):
             pairs.load(known)
-        for number, array in enumerate(state["arrays"]):
-            self._arrays[number] = (array.copy(), self._arrays[number][1])
+        self._ints, self._floats = (array.copy() for array in state["rows"])
+
+
+def _longer(array: Array, rows: int, empty: Sequence[float]) -> Array:
+    longer = np.empty((rows, len(empty)), array.dtype)
+    longer[: len(array)] = array
+    longer[len(array) :] = empty
+    return longer
 
 
 class Windows:
-    """The panes of one window length over one grouping."""
+    """The panes of one window length over one grouping, and which lanes their readers need."""
 
-    def __init__(self, group: Group, size: int, lateness: int) -> None:
-        self._group = group
-        self._width = max(size // PANES, 1)
-        held = PANES + -(-lateness // self._width) + 1  # late events find their panes still there
+    def __init__(self, size: int, lateness: int) -> None:
+        self._width = max(size // kernels.PANES, 1)
+        held = kernels.PANES + -(-lateness // self._width) + 1  # late events find their panes still there
         self._ring = 1 << (held - 1).bit_length()
         self._lanes: list[tuple[str, int]] = []  # field and kind, a field's FILLED, SUM and M2 side by side
-        self._arrays: list[int] = []
-        self._read: Floats = np.zeros((0, 0))
+        self._first = 0
 
     def need(self, kind: int, field: str = "") -> None:
         """Have `kind` of `field` accumulated; what a kind is made of comes with it."""
@@ -144,68 +163,14 @@ class Windows:
         if (field, kind) not in self._lanes:
             self._lanes = sorted([*self._lanes, (field, kind)])
 
-    def lane(self, kind: int, field: str = "") -> Floats:
-        """Return what each event of the batch read of a needed lane."""
-        lane: Floats = self._read[self._lanes.index((field, kind))]
-        return lane
+    def fold_in(self, group: Group, first: int, sources: Mapping[str, int]) -> int:
+        """Have the group fold the needed lanes into `read` from row `first` on; return the first row behind them."""
+        self._first, count = first, len(self._lanes)
+        lanes = group.lanes([(kind, sources.get(field, 0)) for field, kind in self._lanes])
+        ints, floats = [kernels.NEVER] * (1 + self._ring), [0.0] * (count * (1 + self._ring))
+        group.fold_in(kernels.WINDOW, first, ints, floats, (self._width, self._ring - 1, lanes, lanes + count))
+        return first + count
 
-    def seal(self) -> None:
-        """Make the arrays, now that every lane is known."""
-        lanes = len(self._lanes)
-        self._arrays = [
-            self._group.add((self._ring,), kernels.NEVER, np.int64),
-            self._group.add((self._ring, lanes), 0.0, np.float64),
-            self._group.add((), kernels.NEVER, np.int64),
-            self._group.add((lanes,), 0.0, np.float64),
-        ]
-        self._fields = sorted({field for field, _ in self._lanes if field})
-        self._kinds = np.array([kind for _, kind in self._lanes], np.int64)
-        self._sources = np.array([self._fields.index(f) if f else 0 for f, _ in self._lanes], np.int64)
-
-    def fold(self, batch: Batch) -> None:
-        numbers = [batch.numbers(field) for field in self._fields]
-        values = np.vstack(numbers) if numbers else np.zeros((1, len(batch)))
-        panes = batch.times // self._width
-        read = np.empty((len(batch), len(self._lanes)))
-        tags, lanes, closed_at, closed = (self._group[number] for number in self._arrays)
-        kernels.fold_panes(
-            self._group.slots,
-            panes,
-            batch.joins,
-            values,
-            self._kinds,
-            self._sources,
-            PANES,
-            tags,
-            lanes,
-            closed_at,
-            closed,
-            read,
-        )
-        self._read = read.T
-
-
-class Recent:
-    """The last values of a group: `lag`, `since_last`, `ewma`."""
-
-    def __init__(self, operator: Lag | SinceLast | Ewma, group: Group) -> None:
-        self._operator = operator
-        self._group = group
-        match operator:
-            case Lag():
-                self._arrays = [group.add((operator.n,), np.nan, np.float64), group.add((), 0, np.int64)]
-            case SinceLast():
-                self._arrays = [group.add((), kernels.NEVER, np.int64)]
-            case Ewma():
-                self._arrays = [group.add((), kernels.NEVER, np.int64)]
-                self._arrays += [group.add((), 0.0, np.float64), group.add((), 0.0, np.float64)]
-
-    def fold(self, batch: Batch, out: Array) -> None:
-        slots, joins = self._group.slots, batch.joins
-        match self._operator, [self._group[number] for number in self._arrays]:
-            case Lag(of=of), [ring, seen]:
-                kernels.fold_lag(slots, joins, batch.numbers(of), ring, seen, out)
-            case SinceLast(), [last]:
-                kernels.fold_since(slots, batch.times, joins, last, out)
-            case Ewma(of=of, half_life=half), [last, weight, total]:
-                kernels.fold_ewma(slots, batch.times, joins, batch.numbers(of), half.us, last, weight, total, out)
+    def row(self, kind: int, field: str = "") -> int:
+        """Return in which row of `read` a needed lane is."""
+        return self._first + self._lanes.index((field, kind))

@@ -6,7 +6,7 @@ Whether a record is good never depends on the records beside it.
 """
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Annotated, Any, TypeAlias
 
@@ -19,6 +19,7 @@ from services.runtime.errors import Reject
 from services.runtime.record_types import Row, record_type
 
 Int64s: TypeAlias = NDArray[np.int64]
+ReadTimes: TypeAlias = Callable[[Sequence[str | None]], Int64s | None]
 _AWARE = Annotated[dt.datetime, msgspec.Meta(tz=True)]
 _TIME = pa.timestamp("us", tz="UTC")
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
@@ -59,7 +60,9 @@ class Decoded:
 class JsonCodec:
     """Reads the records of one schema."""
 
-    def __init__(self, name: str, schema: dict[str, Any]) -> None:
+    def __init__(self, name: str, schema: dict[str, Any], read_times: ReadTimes | None = None) -> None:
+        """`read_times` may read a column of times faster than Arrow does; what it leaves is Arrow's."""
+        self._read_times = read_times or _no_times
         self._decode = msgspec.json.Decoder(record_type(name, schema)).decode
         self._times = [field for field, rule in schema["properties"].items() if rule.get("format") == "date-time"]
         self._required = [field for field in self._times if field in schema.get("required", [])]
@@ -67,12 +70,17 @@ class JsonCodec:
     def decode(self, values: Sequence[bytes]) -> Decoded:
         """Read a batch; a bad record costs nobody but itself."""
         rows, places, rejects = self._rows(values)
-        columns = {field: _column_of_times(rows, field) for field in self._times}
+        columns = {field: self._column_of_times(rows, field) for field in self._times}
         if any(column is None for column in columns.values()):
             rows, places = self._drop_bad_times(rows, places, rejects)
             columns = {field: _rfc3339(rows, field) for field in self._times}
         times = {field: column for field, column in columns.items() if field in self._required and column is not None}
         return Decoded(rows, places, rejects, times)
+
+    def _column_of_times(self, rows: list[Row], field: str) -> Int64s | None:
+        texts = list(map(attrgetter(field), rows))
+        times = self._read_times(texts)
+        return _arrow_times(texts) if times is None else times
 
     def _rows(self, values: Sequence[bytes]) -> tuple[list[Row], list[int], dict[int, Reject]]:
         decode = self._decode
@@ -109,9 +117,12 @@ class JsonCodec:
         return [row for row, _ in good], [place for _, place in good]
 
 
-def _column_of_times(rows: list[Row], field: str) -> Int64s | None:
+def _no_times(_: Sequence[str | None]) -> None:
+    return None
+
+
+def _arrow_times(texts: Sequence[str | None]) -> Int64s | None:
     """Return a column of times, or None if one of them is not to be read this way."""
-    texts = list(map(attrgetter(field), rows))
     try:
         parsed = pa.array(texts, pa.string()).cast(_TIME)
     except pa.ArrowInvalid:

@@ -10,7 +10,7 @@ import msgspec
 from services.runtime.errors import ConfigError
 from services.runtime.grammar import Duration, OneHot, Operator, Pipeline
 
-ENGINE = 1  # raised whenever the same definition would give other feature bytes
+ENGINE = 2  # raised whenever the same definition would give other feature bytes
 TOPICS = ("events", "labels", "late", "dead-letter", "features", "scored", "predictions", "examples", "models")
 MOST_LATE = 100  # windows
 UNPARTITIONED = ("dead-letter", "late", "examples", "models")  # one partition: a total order

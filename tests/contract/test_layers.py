@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SERVICES = sorted(path.parent.name for path in (ROOT / "services").glob("*/__main__.py"))
-PURE = ["features/engine.py", "features/state.py", "features/kernels.py", "labels/join.py"]
+PURE = [f"features/{name}.py" for name in ("engine", "state", "kernels", "filling", "times")] + ["labels/join.py"]
 IMPURE = {"time", "os", "random", "socket", "logging", "asyncio", "threading", "confluent_kafka"}
 ALSO_IMPURE = {"subprocess", "secrets", "uuid", "multiprocessing", "concurrent", "tempfile", "select", "ssl", "signal"}
 EVERYWHERE = {"msgspec", "numpy", "pyarrow"}  # what the runtime and the cores speak
