@@ -136,13 +136,17 @@ Operator = Value | OneHot | Hour | Weekday | Lag | SinceLast | Ewma | Windowed
 
 
 class StreamRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[stream]`: which fields are the key, the event time and the id; `lateness` is how late still counts."""
+    """`[stream]`: which fields are the key, the event time and the id; `lateness` is how late still counts.
+
+    A record whose time is more than `ahead` past the broker's own is refused: its clock is wrong.
+    """
 
     task: Literal["binary"]
     key: str
     time: str
     id: str
     lateness: Duration = msgspec.field(default_factory=lambda: Duration("10m"))
+    ahead: Duration = msgspec.field(default_factory=lambda: Duration("1h"))
 
 
 class LabelRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
