@@ -138,7 +138,8 @@ Operator = Value | OneHot | Hour | Weekday | Lag | SinceLast | Ewma | Windowed
 class StreamRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[stream]`: which fields are the key, the event time and the id; `lateness` is how late still counts.
 
-    A record whose time is more than `ahead` past the broker's own is refused: its clock is wrong.
+    A record whose time is more than `ahead` past the broker's own is refused: its clock is wrong. So is an event whose
+    id is among those of the last `dedupe` events of its partition; up to twice as many are remembered.
     """
 
     task: Literal["binary"]
@@ -147,6 +148,7 @@ class StreamRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     id: str
     lateness: Duration = msgspec.field(default_factory=lambda: Duration("10m"))
     ahead: Duration = msgspec.field(default_factory=lambda: Duration("1h"))
+    dedupe: Annotated[int, msgspec.Meta(ge=1)] = 50_000
 
 
 class LabelRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

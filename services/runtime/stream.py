@@ -81,9 +81,10 @@ def _read_pipeline(path: Path, source: bytes) -> Pipeline:
 
 
 def _fingerprint(pipeline: Pipeline) -> str:
-    """Hash what the feature bytes depend on: the operators in order, the key, the time and the allowed lateness."""
+    """Hash what the feature bytes depend on: the operators in order, what the time and the key are, what is refused."""
     rule = pipeline.stream
-    return _hash([ENGINE, rule.key, rule.time, rule.lateness, list(pipeline.features.items())])
+    refused = [rule.id, rule.ahead, rule.dedupe]  # what is refused leaves no trace in a window
+    return _hash([ENGINE, rule.key, rule.time, rule.lateness, *refused, list(pipeline.features.items())])
 
 
 def _hash(parts: list[Any]) -> str:

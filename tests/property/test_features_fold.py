@@ -169,10 +169,10 @@ OPERATOR = st.one_of(
 )
 
 
-def _stream(operators: list[Operator], lateness: str) -> Stream:
+def _stream(operators: list[Operator], lateness: str, dedupe: int) -> Stream:
     features = {f"f{n}": operator for n, operator in enumerate(operators)}
     pipeline = Pipeline(
-        StreamRule("binary", "key", "at", "id", Duration(lateness)),
+        StreamRule("binary", "key", "at", "id", Duration(lateness), dedupe=dedupe),
         features,
         LabelRule("late", "at", Duration("1h")),
         OnlineRule(["linear_model.LogisticRegression"]),
@@ -181,7 +181,8 @@ def _stream(operators: list[Operator], lateness: str) -> Stream:
     return Stream("made", EVENT, {"properties": {}}, pipeline, tuple(columns), "made:0")
 
 
-STREAM = st.builds(_stream, st.lists(OPERATOR, min_size=1, max_size=10), st.sampled_from(["1s", "45s", "10m"]))
+LATENESS, DEDUPE = st.sampled_from(["1s", "45s", "10m"]), st.sampled_from([1, 2, 5, 50])
+STREAM = st.builds(_stream, st.lists(OPERATOR, min_size=1, max_size=10), LATENESS, DEDUPE)
 X = st.one_of(st.none(), st.integers(-3, 3), st.floats(allow_nan=False, allow_infinity=False))
 STEP = st.one_of(
     st.sampled_from([0, 1, 10**6, -(10**6), 10**8, -(10**8), -(10**9), 10**10]), st.integers(-(10**8), 10**8)
@@ -199,7 +200,7 @@ RECORD = st.tuples(
             "kind": st.sampled_from(["a", "b", "c", None]),
         },
     ),
-    st.sampled_from(["good"] * 12 + ["json", "schema", "key", "no key"]),
+    st.sampled_from(["good"] * 12 + ["json", "schema", "key", "no key", "clock", "again", "twice"]),
 )
 
 
@@ -210,14 +211,20 @@ def logs(draw: st.DrawFn) -> list[Record]:
     for offset, (step, key, x, y, others, state) in enumerate(draw(st.lists(RECORD, max_size=60))):
         time += step
         at = (EPOCH + dt.timedelta(microseconds=time)).isoformat().replace("+00:00", "Z")
-        log.append(_record(offset, {"id": f"e{offset}", "key": key, "at": at, "x": x, "y": y} | others, state))
+        log.append(_record(offset, {"id": _name(offset, state), "key": key, "at": at, "x": x, "y": y} | others, state))
     return log
+
+
+def _name(offset: int, state: str) -> str:
+    """Return an id of its own, or one that was there a while ago, or just before."""
+    return {"again": f"e{offset // 2}", "twice": f"e{offset - 1}"}.get(state, f"e{offset}")
 
 
 def _record(offset: int, event: dict[str, Any], state: str) -> Record:
     value = json.dumps(event | ({"x": "seven"} if state == "schema" else {})).encode()
     key = {"key": b"elsewhere", "no key": None}.get(state, event["key"].encode())
-    return Record("made.events", 0, offset, key, value[:-1] if state == "json" else value)
+    written_ms = 1 if state == "clock" else 0  # 1970, which most of the events are far ahead of
+    return Record("made.events", 0, offset, key, value[:-1] if state == "json" else value, written_ms)
 
 
 @given(STREAM, logs(), st.data())

@@ -77,7 +77,9 @@ def event(seconds: float, x: float | None = None, key: str = "k", **others: Any)
 
 
 def log(events: Sequence[dict[str, Any]]) -> list[Record]:
-    return [Record("made.events", 0, n, e["key"].encode(), json.dumps(e).encode()) for n, e in enumerate(events)]
+    """Return events as records, each with an id of its own."""
+    named = [e | {"id": f"{n}:{e['id']}"} for n, e in enumerate(events)]
+    return [Record("made.events", 0, n, e["key"].encode(), json.dumps(e).encode()) for n, e in enumerate(named)]
 
 
 def only(outgoing: Sequence[Outgoing], topic: str) -> list[Outgoing]:
@@ -487,7 +489,7 @@ def test_lateness_is_measured_over_all_keys() -> None:
     events = [event(0, key="a"), event(601, key="b"), event(0, key="a"), event(1, key="a"), event(1, key="c")]
     assert column(Count(window=Duration("1h")), events) == [0, 0, 1, 1, 0]
     late = only(FeaturesCore(made({"f": Hour()}), 3).fold(log(events)), "late")
-    assert [json.loads(out.value)["id"] for out in late] == ["a0"]
+    assert [json.loads(out.value)["id"] for out in late] == ["2:a0"]
 
 
 # Rows and refusals
@@ -502,7 +504,7 @@ def test_a_row_names_its_event() -> None:
     batch = frame.decode(Record(out.topic, 3, 0, None, out.value, headers=out.headers))
     assert (out.topic, out.partition, out.headers) == ("made.features", 3, frame.headers)
     assert batch.schema.metadata[b"columns"] == b"x\nhot=a\nhot=other"
-    assert batch.column("event_id").to_pylist() == ["k0", "k1.5"]
+    assert batch.column("event_id").to_pylist() == ["0:k0", "1:k1.5"]
     assert batch.column("key").to_pylist() == ["k", "k"]
     assert batch.column("offset").to_pylist() == [100, 101]
     noon = int(NOON.timestamp()) * SECOND
