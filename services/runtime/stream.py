@@ -29,7 +29,8 @@ class Stream(msgspec.Struct, frozen=True):
     @property
     def label_rule(self) -> str:
         """The fingerprint of what the join's state depends on."""
-        return _hash([self.pipeline.label, self.pipeline.stream.id, self.pipeline.stream.key])
+        rule = self.pipeline.stream
+        return _hash([self.pipeline.label, rule.id, rule.key, rule.ahead])
 
     @property
     def online_rule(self) -> str:

@@ -12,7 +12,7 @@ import pyarrow as pa
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from services.labels.core import LabelsCore
+from services.labels.core import Held, LabelsCore
 from services.labels.join import BEFORE_ALL, Join, Label, Pair, Row, State
 from services.runtime.frames import matrix, micros, rows, times
 from services.runtime.grammar import Duration, LabelRule, OnlineRule, Pipeline, StreamRule, Value
@@ -194,7 +194,7 @@ def log_of(scored: Sequence[Row], labels: Sequence[Label], drawn: Sequence[tuple
     return log
 
 
-def fold(log: Sequence[Record], cuts: Sequence[int], *, restart: bool) -> Read:
+def fold(log: Sequence[Record], cuts: Sequence[int], *, restart: bool) -> tuple[list[Outgoing], Held]:
     core, out = LabelsCore(STREAM, 0), list[Outgoing]()
     for start, end in zip([0, *sorted(cuts)], [*sorted(cuts), len(log)], strict=True):
         out += core.fold(log[start:end])
@@ -203,8 +203,11 @@ def fold(log: Sequence[Record], cuts: Sequence[int], *, restart: bool) -> Read:
             core = LabelsCore(STREAM, 0)
             core.restore(state)
             assert core.snapshot() == state
-    examples = [example for record in out for example in _examples(record)]
-    return Read(Counter(examples), msgspec.msgpack.decode(core.snapshot(), type=State))
+    return out, msgspec.msgpack.decode(core.snapshot(), type=Held)
+
+
+def _letters(out: Sequence[Outgoing]) -> list[Any]:
+    return [json.loads(record.value) for record in out if record.topic == "made.dead-letter"]
 
 
 def _examples(out: Outgoing) -> list[Any]:
@@ -224,6 +227,21 @@ def _examples(out: Outgoing) -> list[Any]:
     return list(zip(*columns, strict=True))
 
 
+def unrepeated(labels: Sequence[Label]) -> tuple[list[Label], list[int]]:
+    """Return the labels that count, with the clock that they make, and the offsets of those that repeat one of them.
+
+    By the definition: an id is remembered until the labels that count reach more than the horizon past its own.
+    """
+    taken, repeated, clock = list[Label](), list[int](), BEFORE_ALL
+    for label in labels:
+        if any(other.id == label.id and other.time + HORIZON * SECOND >= clock for other in taken):
+            repeated.append(label.offset)
+        else:
+            clock = max(clock, label.time)
+            taken.append(msgspec.structs.replace(label, clock=clock))
+    return taken, repeated
+
+
 def expected_example(row: Row, label: Label | None) -> Any:
     """Return an example as `_examples` reads it: the row as it was, and its label, or false at the horizon's end."""
     said = (label.value, label.time, "label") if label else (0.0, row.time + HORIZON * SECOND, "timeout")
@@ -235,10 +253,15 @@ def expected_example(row: Row, label: Label | None) -> Any:
 def test_the_core_is_the_definition_too(
     row_log: list[Said], label_log: list[Said], drawn: list[tuple[bool, int]], cuts: list[int], *, restart: bool
 ) -> None:
-    """However the records interleave and are cut, with or without restarts, the examples and the state are the same."""
+    """However the records interleave and are cut, restarted or not: the same examples, dead letters and state."""
     scored, labels = as_rows(row_log), as_labels(label_log)
     log = log_of(scored, labels, drawn)
-    found = fold(log, [min(cut, len(log)) for cut in cuts], restart=restart)
-    expected = oracle(scored, labels)
-    assert found.state == expected.state
-    assert found.pairs == Counter(expected_example(row, label) for row, label in expected.pairs.elements())
+    out, held = fold(log, [min(cut, len(log)) for cut in cuts], restart=restart)
+    taken, repeated = unrepeated(labels)
+    expected = oracle(scored, taken)
+    newest = max((label.time for label in taken), default=BEFORE_ALL)
+    remembered = sorted((label.time, label.id) for label in taken if label.time + HORIZON * SECOND >= newest)
+    assert held == Held(expected.state, remembered)
+    assert [(letter["reason"], letter["offset"]) for letter in _letters(out)] == [("duplicate", n) for n in repeated]
+    examples = [example for record in out if record.topic == "made.examples" for example in _examples(record)]
+    assert Counter(examples) == Counter(expected_example(row, label) for row, label in expected.pairs.elements())

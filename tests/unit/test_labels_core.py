@@ -5,11 +5,13 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
+from services.labels import repeats
 from services.labels.core import LabelsCore
 from services.runtime.errors import Stop
 from services.runtime.frames import matrix, micros, rows, times
@@ -83,6 +85,12 @@ def examples(outgoing: Sequence[Outgoing], stream: Stream = STREAM) -> list[dict
     return found
 
 
+def refusals(outgoing: Sequence[Outgoing]) -> list[tuple[str, int]]:
+    """Return reason and offset of each dead letter."""
+    letters = [json.loads(out.value) for out in outgoing if out.topic == "made.dead-letter"]
+    return [(letter["reason"], letter["offset"]) for letter in letters]
+
+
 def outcomes(*records: Record, stream: Stream = STREAM) -> list[tuple[str, float, str]]:
     """Fold the records one by one; return id, label and outcome of each example."""
     core = LabelsCore(stream, 3)
@@ -138,11 +146,55 @@ def test_the_horizon_runs_on_the_labels_clock() -> None:
 
 
 def test_a_label_that_comes_twice_counts_once() -> None:
-    """The first label of a row is its label; one that says otherwise later changes nothing."""
+    """The first label of an id is its label; another is refused as a duplicate, wherever it comes."""
     once = [("a", 1.0, "label")]
     assert outcomes(scored(0), label("a", 1), label("a", 2, late=False, offset=1)) == once
     assert outcomes(label("a", 1), label("a", 2, late=False, offset=1), scored(0)) == once
     assert outcomes(label("a", 1), scored(0), label("a", 2, late=False, offset=1)) == once
+    both = [label("a", 1), label("a", 2, late=False, offset=1)]
+    for log in ([*both], [scored(0), *both], [*both, scored(0)], [both[0], scored(0), both[1]]):
+        core = LabelsCore(STREAM, 3)
+        assert refusals([out for record in log for out in core.fold([record])]) == [("duplicate", 1)]
+        assert refusals(LabelsCore(STREAM, 3).fold(log)) == [("duplicate", 1)]
+
+
+def test_an_id_is_remembered_for_a_horizon() -> None:
+    """Until the labels' clock is more than the horizon past a label, its id is taken; a duplicate moves no clock."""
+    for minute, expected in [(HORIZON, [("duplicate", 2)]), (HORIZON + 1, [])]:
+        log = [label("a", 0), label("z", minute, offset=1), label("a", 1, offset=2)]
+        assert refusals(LabelsCore(STREAM, 3).fold(log)) == expected
+    far = [label("a", 0), label("a", 1000, offset=1), label("a", 1001, offset=2)]
+    assert refusals(LabelsCore(STREAM, 3).fold(far)) == [("duplicate", 1), ("duplicate", 2)]
+
+
+def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where more ids than `MOST` crowd into a horizon, the oldest are forgotten first."""
+    monkeypatch.setattr(repeats, "MOST", 2)
+    core = LabelsCore(STREAM, 3)
+    crowd = [label(name, minute, offset=minute) for minute, name in enumerate("abc")]
+    assert refusals(core.fold([*crowd, label("c", 4, offset=4), label("b", 5, offset=5)])) == [
+        ("duplicate", 4),
+        ("duplicate", 5),
+    ]
+    assert refusals(core.fold([label("a", 6, offset=6)])) == []
+
+
+@pytest.mark.parametrize(("at", "reasons"), [("1970-01-01T00:00:00Z", []), ("2200-01-01T00:00:00Z", [("clock", 1)])])
+def test_a_wrong_clock_costs_nobody_but_itself(at: str, reasons: list[tuple[str, int]]) -> None:
+    """A time ahead of the broker's is refused and moves no clock; one from 1970 is only old."""
+    wrong = Record("made.labels", 3, 1, b"k", json.dumps(GOOD | {"id": "b", "at": at}).encode(), NOON // 1000)
+    core = LabelsCore(STREAM, 3)
+    log = [scored(0, 1), label("z", 0), wrong, label("a", 20, offset=2)]
+    out = core.fold(log)
+    assert refusals(out) == reasons
+    assert [row["event_id"] for row in examples(out)] == ["a"]
+
+
+def test_a_time_within_the_allowance_is_good() -> None:
+    """A label may be an hour ahead of the broker's clock, unless the stream says otherwise, and no more."""
+    for minutes, expected in [(60, []), (61, [("clock", 0)])]:
+        log = [msgspec.structs.replace(label("a", minutes), timestamp=NOON // 1000)]
+        assert refusals(LabelsCore(STREAM, 3).fold(log)) == expected
 
 
 def test_rows_of_one_id_share_a_label() -> None:
@@ -174,9 +226,9 @@ def test_a_row_is_given_up_only_once() -> None:
 
 
 def test_a_label_without_a_row_says_nothing() -> None:
-    """An unknown id makes no example, and is forgotten once the rows are a horizon past it."""
+    """An unknown id makes no example, and is forgotten once rows and labels are a horizon past it."""
     core = LabelsCore(STREAM, 3)
-    assert core.fold([label("nobody", 0)]) == []
+    assert core.fold([label("nobody", 0), label("z", HORIZON + 1)]) == []
     held = core.snapshot()
     assert core.fold([scored(HORIZON)]) == []
     assert b"nobody" in held
