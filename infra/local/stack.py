@@ -21,7 +21,7 @@ from infra.local.triton import Triton
 from services.runtime.kafka import Tail
 from services.runtime.settings import Settings
 from services.runtime.signing import make_keys
-from services.runtime.stream import TOPICS, UNPARTITIONED, Stream
+from services.runtime.stream import LARGEST_MESSAGE, TOPICS, UNPARTITIONED, Stream
 
 REPOSITORY = Path(__file__).parents[2]
 SERVICES = ("ingestion", "features", "inference", "labels", "learner")
@@ -127,7 +127,7 @@ class Stack:
 
     def _topics(self) -> dict[str, TopicSpec]:
         def spec(kind: str) -> TopicSpec:
-            config = {"cleanup.policy": "compact"} if kind == "models" and self.broker.kind != "embedded" else {}
+            config = {} if self.broker.kind == "embedded" else _config(kind)
             return TopicSpec(1 if kind in UNPARTITIONED else self.options.partitions, config)
 
         return {self.stream.topic(kind): spec(kind) for kind in TOPICS}
@@ -170,6 +170,14 @@ class Stack:
                 time.sleep(0.1)
             else:
                 return
+
+
+def _config(kind: str) -> dict[str, str]:
+    """Return a topic's settings: the broker's clock on what clients write, room for what services make of it."""
+    if kind in ("events", "labels"):
+        return {"message.timestamp.type": "LogAppendTime"}
+    compacted = {"cleanup.policy": "compact"} if kind == "models" else {}
+    return {"max.message.bytes": str(LARGEST_MESSAGE)} | compacted
 
 
 def read_running(run_dir: Path, stream: str) -> Running | None:

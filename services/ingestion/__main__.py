@@ -3,26 +3,29 @@
 import os
 import signal
 
-import uvicorn
-
 from services.ingestion.app import Door
+from services.ingestion.body import Bodies
 from services.ingestion.broadcast import Broadcast
 from services.ingestion.producer import DurableProducer
+from services.ingestion.server import run
 from services.runtime.kafka import Tail
 from services.runtime.process import run_service
-from services.runtime.settings import Settings
+from services.runtime.settings import Count, Seconds, Settings
 from services.runtime.stream import load_stream
 
 SERVICE = "ingestion"
 
 
 class IngestionSettings(Settings, frozen=True):
-    """`queue` bounds the records on their way to the broker, `max_body` a request's bytes."""
+    """`queue` bounds the records on their way to the broker, `max_body` a request's bytes and `room` all requests'."""
 
     host: str = "127.0.0.1"
     port: int = 8080
-    queue: int = 50_000
-    max_body: int = 8 << 20
+    queue: Count = 50_000
+    max_body: Count = 8 << 20
+    room: Count = 64 << 20
+    patience_s: Seconds = 30.0  # how long a body may take to arrive
+    connections: Count = 500  # at once; one more is answered with 503
 
 
 def main() -> None:
@@ -30,21 +33,14 @@ def main() -> None:
     stream = load_stream(settings.schemas, settings.stream)
     producer = DurableProducer(settings, settings.queue)
     broadcast = Broadcast(lambda: Tail(settings, stream.topic("predictions"), from_beginning=False))
-    door = Door(stream, producer, broadcast, settings.max_body)
+    door = Door(stream, producer, broadcast, Bodies(settings.max_body, settings.room, settings.patience_s))
     for number in (
         signal.SIGTERM,
         signal.SIGINT,
     ):  # uvicorn raises it again when it is done: that must not kill us
         signal.signal(number, lambda *_: None)
     try:
-        uvicorn.run(
-            door.app(),
-            host=settings.host,
-            port=settings.port,
-            log_config=None,
-            access_log=False,
-            timeout_graceful_shutdown=2,
-        )
+        run(door.app(), settings.host, settings.port, settings.connections)
     finally:
         producer.close()
 

@@ -9,11 +9,13 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
+from services.ingestion.body import Bodies, media_type
 from services.ingestion.broadcast import Broadcast
-from services.ingestion.core import IngestionCore, Kind, split
+from services.ingestion.core import IngestionCore, Kind, count, split
 from services.ingestion.openapi import document
 from services.ingestion.producer import DurableProducer
 from services.runtime.errors import Retry
+from services.runtime.records import Outgoing
 from services.runtime.stream import Stream
 
 RETRY_AFTER_S = 1
@@ -22,12 +24,12 @@ RETRY_AFTER_S = 1
 class Door:
     """The endpoints of one stream."""
 
-    def __init__(self, stream: Stream, producer: DurableProducer, broadcast: Broadcast, max_body: int) -> None:
+    def __init__(self, stream: Stream, producer: DurableProducer, broadcast: Broadcast, bodies: Bodies) -> None:
         self._stream = stream
         self._core = IngestionCore(stream)
         self._producer = producer
         self._broadcast = broadcast
-        self._max_body = max_body
+        self._bodies = bodies
 
     def app(self) -> Starlette:
         prefix = "/v1/streams/{stream}"
@@ -38,7 +40,9 @@ class Door:
             Route("/openapi.json", self.openapi, methods=["GET"]),
             Route("/healthz", self.health, methods=["GET"]),
         ]
-        return Starlette(routes=routes, exception_handlers={HTTPException: _problem})
+        app = Starlette(routes=routes, exception_handlers={HTTPException: _problem})
+        app.router.redirect_slashes = False  # a path that is not ours is 404
+        return app
 
     async def events(self, request: Request) -> Response:
         return await self._take(request, "events")
@@ -48,24 +52,20 @@ class Door:
 
     async def _take(self, request: Request, kind: Kind) -> Response:
         self._check_stream(request)
-        lines = split(await self._body(request), request.headers.get("content-type", ""))
-        if len(lines) > self._producer.queue:
-            raise HTTPException(413, f"a request holds at most {self._producer.queue} lines; send it in parts")
-        judgement = self._core.judge(kind, lines)
-        try:
-            await self._producer.write(judgement.accepted)
-        except Retry as error:
-            raise HTTPException(503, str(error), {"Retry-After": str(RETRY_AFTER_S)}) from error
+        media = media_type(request)
+        async with self._bodies.read(request) as body:
+            if count(body, media) > self._producer.queue:
+                raise HTTPException(413, f"a request holds at most {self._producer.queue} lines; send it in parts")
+            judgement = self._core.judge(kind, split(body, media))
+            await self._write(judgement.accepted)
         answer = {"accepted": len(judgement.accepted), "rejected": judgement.rejected}
         return _json(answer, 202 if judgement.accepted else 422)
 
-    async def _body(self, request: Request) -> bytes:
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > self._max_body:
-                raise HTTPException(413, f"a request holds at most {self._max_body} bytes; send it in parts")
-        return bytes(body)
+    async def _write(self, records: list[Outgoing]) -> None:
+        try:
+            await self._producer.write(records)
+        except Retry as error:
+            raise HTTPException(503, str(error), {"Retry-After": str(RETRY_AFTER_S)}) from error
 
     async def predictions(self, request: Request) -> Response:
         self._check_stream(request)
@@ -86,7 +86,7 @@ class Door:
         yield b"event: overflow\ndata: too slow, or the log is away; connect again, or read the topic from Kafka\n\n"
 
     async def openapi(self, _: Request) -> Response:
-        return _json(document(self._stream, self._max_body), 200)
+        return _json(document(self._stream, self._bodies.largest), 200)
 
     async def health(self, _: Request) -> Response:
         return _json({"status": "ok", "stream": self._stream.name}, 200)

@@ -1,6 +1,6 @@
 """Which lines of a request are good, and what they become on the log. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -10,10 +10,12 @@ from services.runtime.records import Outgoing
 from services.runtime.stream import Stream
 
 Kind: TypeAlias = Literal["events", "labels"]
+Lines: TypeAlias = Mapping[int, bytes]  # records by the number of their line, from 1
+JSON, NDJSON = MEDIA = ("application/json", "application/x-ndjson")
 
 
 class Rejected(msgspec.Struct, frozen=True):
-    """A line that was refused; `line` counts those that are not blank from 1, `reason` is one of `json`, `schema`."""
+    """A line that was refused; `line` counts all of the body's from 1, `reason` is a word of the codec's."""
 
     line: int
     reason: str
@@ -34,19 +36,25 @@ class IngestionCore:
         self._stream = stream
         self._codecs = {"events": JsonCodec("event", stream.event), "labels": JsonCodec("label", stream.label)}
 
-    def judge(self, kind: Kind, lines: Sequence[bytes]) -> Judgement:
-        decoded = self._codecs[kind].decode(lines)
+    def judge(self, kind: Kind, lines: Lines) -> Judgement:
+        numbers, values = list(lines), list(lines.values())
+        decoded = self._codecs[kind].decode(values)
         topic = self._stream.topic(kind)
         keys = decoded.column(self._stream.key)
         accepted = [
-            Outgoing(topic, lines[place], str(key).encode()) for place, key in zip(decoded.places, keys, strict=True)
+            Outgoing(topic, values[place], str(key).encode()) for place, key in zip(decoded.places, keys, strict=True)
         ]
-        rejected = [Rejected(at + 1, why.reason, str(why)) for at, why in sorted(decoded.rejects.items())]
+        rejected = [Rejected(numbers[at], why.reason, str(why)) for at, why in sorted(decoded.rejects.items())]
         return Judgement(accepted, rejected)
 
 
-def split(body: bytes, content_type: str) -> list[bytes]:
-    """Return the records of a body: the whole of it if it is `application/json`, otherwise its lines (NDJSON)."""
-    if content_type.partition(";")[0].strip().lower() == "application/json":
-        return [body]
-    return [line for line in body.split(b"\n") if line.strip()]
+def split(body: bytes, media: str) -> Lines:
+    """Return the records of a body: the whole of it if it is JSON, its lines if it is NDJSON; blank ones are none."""
+    if media == JSON:
+        return {1: body}
+    return {number: line for number, line in enumerate(body.split(b"\n"), 1) if line.strip()}
+
+
+def count(body: bytes, media: str) -> int:
+    """Return how many lines it has, before they are cut: a few bytes each may be millions."""
+    return 1 if media == JSON else body.count(b"\n", 0, max(0, len(body) - 1)) + 1

@@ -15,8 +15,8 @@ _ANSWER = {
                 "type": "object",
                 "required": ["line", "reason", "message"],
                 "properties": {
-                    "line": {"type": "integer", "minimum": 1},
-                    "reason": {"type": "string", "enum": ["json", "schema"]},
+                    "line": {"type": "integer", "minimum": 1, "description": "its number, blank lines counted"},
+                    "reason": {"type": "string", "enum": ["json", "schema", "size"]},
                     "message": {"type": "string", "description": "field, expected, found"},
                 },
             },
@@ -45,16 +45,20 @@ def document(stream: Stream, max_body: int) -> dict[str, Any]:
 
 def _post(kind: str, schema: dict[str, Any], max_body: int) -> dict[str, Any]:
     one = {key: value for key, value in schema.items() if key not in ("$schema", "$id")}
-    lines = {"type": "string", "description": f"one such object a line; at most {max_body} bytes"}
+    lines = {"type": "string", "description": "one such object a line"}
     return {
         "summary": f"Send {kind}",
+        "description": f"At most {max_body} bytes, which may come with `Content-Encoding: gzip`; inflated they count.",
         "requestBody": {
             "required": True,
             "content": {"application/json": {"schema": one}, "application/x-ndjson": {"schema": lines}},
         },
         "responses": {
             "202": _response("Accepted lines are durable; the others are listed with the reason", _ANSWER),
+            "400": _response("The body is not the gzip that its Content-Encoding says", _ERROR),
+            "408": _response("The body took too long to arrive", _ERROR),
             "413": _response("The body is too large, or has too many lines", _ERROR),
+            "415": _response("Another Content-Type than these two, or another Content-Encoding", _ERROR),
             "422": _response("No line was good", _ANSWER),
             "503": _response("The way to the log is full or closed; try again after `Retry-After` seconds", _ERROR),
         },

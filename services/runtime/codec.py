@@ -26,6 +26,7 @@ _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _FIRST = -62_135_596_800_000_000  # years 1 to 9999, which is what clients of all languages can hold
 _LAST = 253_402_300_799_999_999
 _CONFLUENT_PREFIX = 5  # a zero byte and four bytes of schema id
+LARGEST = 1 << 19  # bytes of a record; brokers and clients take a megabyte by default, and base64 makes four of three
 
 
 class Decoded:
@@ -63,7 +64,9 @@ class JsonCodec:
     def __init__(self, name: str, schema: dict[str, Any], read_times: ReadTimes | None = None) -> None:
         """`read_times` may read a column of times faster than Arrow does; what it leaves is Arrow's."""
         self._read_times = read_times or _no_times
-        self._decode = msgspec.json.Decoder(record_type(name, schema)).decode
+        self._type = record_type(name, schema)
+        self._decode = msgspec.json.Decoder(self._type).decode
+        self._integers = [field for field, rule in schema["properties"].items() if "integer" in rule.get("type", ())]
         self._times = [field for field, rule in schema["properties"].items() if rule.get("format") == "date-time"]
         self._required = [field for field in self._times if field in schema.get("required", [])]
 
@@ -84,6 +87,8 @@ class JsonCodec:
 
     def _rows(self, values: Sequence[bytes]) -> tuple[list[Row], list[int], dict[int, Reject]]:
         decode = self._decode
+        if max(map(len, values), default=0) > LARGEST:
+            return self._rows_one_by_one(values)
         try:
             return list(map(decode, values)), list(range(len(values))), {}
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -93,13 +98,35 @@ class JsonCodec:
         rows, places, rejects = [], [], {}
         for place, value in enumerate(values):
             try:
-                rows.append(self._decode(value[_CONFLUENT_PREFIX:] if value[:1] == b"\0" else value))
+                rows.append(self._row(value[_CONFLUENT_PREFIX:] if value[:1] == b"\0" else value))
                 places.append(place)
+            except Reject as error:
+                rejects[place] = error
             except msgspec.ValidationError as error:
                 rejects[place] = Reject("schema", str(error))
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                 rejects[place] = Reject("json", str(error))
         return rows, places, rejects
+
+    def _row(self, value: bytes) -> Row:
+        if len(value) > LARGEST:
+            raise Reject("size", f"Expected a record of at most {LARGEST} bytes, got {len(value)}")
+        try:
+            return self._decode(value)
+        except msgspec.ValidationError:
+            if (found := self._with_integers(value)) is None:
+                raise
+            return msgspec.convert(found, self._type)
+
+    def _with_integers(self, value: bytes) -> dict[str, Any] | None:
+        """Return it with integers for numbers such as 1.0 where they are expected (to JSON Schema they are), if any."""
+        try:
+            found = msgspec.json.decode(value)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return None
+        fields = self._integers if isinstance(found, dict) else []
+        whole = {field for field in fields if isinstance(number := found.get(field), float) and number.is_integer()}
+        return found | {field: int(found[field]) for field in whole} if whole else None
 
     def _drop_bad_times(
         self, rows: list[Row], places: list[int], rejects: dict[int, Reject]

@@ -9,9 +9,15 @@ from services.runtime.codec import Decoded
 from services.runtime.errors import Reject
 from services.runtime.records import Outgoing, Record
 
+CARRIED = 8 << 20  # bytes of a record that a letter carries; in base64 they fit into `stream.LARGEST_MESSAGE`
+
 
 class DeadLetter(msgspec.Struct, frozen=True):
-    """What stands on `<stream>.dead-letter`. `key` and `value` are the original bytes, base64."""
+    """What stands on `<stream>.dead-letter`. `key` and `value` are the original bytes, base64.
+
+    Of a record that is larger than `CARRIED` (a client may have sent it compressed) both are None: it stands where the
+    letter says.
+    """
 
     service: str
     reason: str
@@ -20,12 +26,12 @@ class DeadLetter(msgspec.Struct, frozen=True):
     partition: int
     offset: int
     key: str | None
-    value: str
+    value: str | None
 
 
 def dead_letter(topic: str, service: str, record: Record, reject: Reject) -> Outgoing:
     """Make the record for `topic`, keyed by where the original stands, so that its place is its identity."""
-    key = None if record.key is None else base64.b64encode(record.key).decode()
+    carried = len(record.key or b"") + len(record.value) <= CARRIED
     letter = DeadLetter(
         service,
         reject.reason,
@@ -33,11 +39,15 @@ def dead_letter(topic: str, service: str, record: Record, reject: Reject) -> Out
         record.topic,
         record.partition,
         record.offset,
-        key,
-        base64.b64encode(record.value).decode(),
+        _base64(record.key) if carried else None,
+        _base64(record.value) if carried else None,
     )
     place = f"{record.topic}/{record.partition}/{record.offset}"
     return Outgoing(topic, msgspec.json.encode(letter), key=place.encode(), partition=0)
+
+
+def _base64(content: bytes | None) -> str | None:
+    return None if content is None else base64.b64encode(content).decode()
 
 
 def wrong_keys(field: str, decoded: Decoded, records: Sequence[Record]) -> dict[int, Reject]:

@@ -18,11 +18,14 @@ class Retry(ThalwegError):  # noqa: N818 - named by what the loop does with it
     """Transient: nothing was done; try the same batch again."""
 
 
+LONGEST = 1000  # characters of a rejection's message: it may quote what it refuses
+
+
 class Reject(ThalwegError):  # noqa: N818 - named by what the loop does with it
     """One record is unusable; `reason` is a short word for filters, the message the whole story."""
 
     def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
+        super().__init__(message if len(message) <= LONGEST else message[: LONGEST - 1] + "…")
         self.reason = reason
 
 

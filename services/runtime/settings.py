@@ -41,6 +41,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         known = shared | own
         _refuse_unknown(service, known, environment)
         found = {name: environment[variable] for variable, name in known.items() if variable in environment}
+        _refuse_empty(service, known, environment)
         try:
             return msgspec.convert(found, cls, strict=False, dec_hook=lambda kind, value: kind(value))
         except msgspec.ValidationError as error:
@@ -50,6 +51,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 def _variable(known: Mapping[str, str], field: str) -> str:
     return next(variable for variable, name in known.items() if name == field)
+
+
+def _refuse_empty(service: str, known: Mapping[str, str], environment: Mapping[str, str]) -> None:
+    """Refuse what is set to nothing: as a path it would be the current folder."""
+    if empty := sorted(variable for variable in known if environment.get(variable) == ""):
+        raise ConfigError(f"environment of {service}: {', '.join(empty)}: found nothing; unset it to have the default")
 
 
 def _refuse_unknown(service: str, known: Mapping[str, str], environment: Mapping[str, str]) -> None:

@@ -13,6 +13,7 @@ from services.runtime.grammar import Duration, OneHot, Operator, Pipeline
 ENGINE = 2  # raised whenever the same definition would give other feature bytes
 TOPICS = ("events", "labels", "late", "dead-letter", "features", "scored", "predictions", "examples", "models")
 MOST_LATE = 100  # windows
+LARGEST_MESSAGE = 16 << 20  # bytes, on the topics that services write
 UNPARTITIONED = ("dead-letter", "late", "examples", "models")  # one partition: a total order
 
 

@@ -12,7 +12,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SERVICES = sorted(path.parent.name for path in (ROOT / "services").glob("*/__main__.py"))
-PURE = [f"features/{name}.py" for name in ("engine", "state", "kernels", "filling", "times")] + ["labels/join.py"]
+PURE = [f"features/{name}.py" for name in ("engine", "state", "kernels", "filling", "times")] + [
+    "labels/join.py",
+    "labels/repeats.py",
+]
 IMPURE = {"time", "os", "random", "socket", "logging", "asyncio", "threading", "confluent_kafka"}
 ALSO_IMPURE = {"subprocess", "secrets", "uuid", "multiprocessing", "concurrent", "tempfile", "select", "ssl", "signal"}
 EVERYWHERE = {"msgspec", "numpy", "pyarrow"}  # what the runtime and the cores speak
@@ -21,10 +24,10 @@ HOMES = {
     "cryptography": {"runtime/signing.py"},
     "numba": {"features/kernels.py"},
     "river": {"learner/model.py"},
-    "starlette": {"ingestion/app.py"},
+    "starlette": {"ingestion/app.py", "ingestion/body.py", "ingestion/server.py"},
     "triton_python_backend_utils": {"inference/online_model.py"},
     "tritonclient": {"inference/triton.py"},
-    "uvicorn": {"ingestion/__main__.py"},
+    "uvicorn": {"ingestion/server.py"},
 }
 IN_TRITON = {"inference/online_model.py"} | {
     f"runtime/{name}.py" for name in ("artifacts", "signing", "errors", "models", "river_score")

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from services.runtime.codec import Decoded, JsonCodec
-from services.runtime.errors import ConfigError, Reject
+from services.runtime.codec import LARGEST, Decoded, JsonCodec
+from services.runtime.errors import LONGEST, ConfigError, Reject
 from services.runtime.record_types import record_type
 
 FOLDER = Path(__file__).parents[2] / "schemas" / "flights"
@@ -134,6 +134,33 @@ def test_huge_integers() -> None:
         reject = only(codec().decode([b'{"id":"a","at":"2013-01-01T00:00:00Z","big":' + b"9" * digits + b"}"]))
         assert reject.reason == "schema"
         assert "$.big" in str(reject)
+
+
+@pytest.mark.parametrize(("written", "count"), [("1.0", 1), ("0.8e1", 8), ("90e-1", 9), ("-0.0", 0)])
+def test_an_integer_may_be_written_as_a_float(written: str, count: int) -> None:
+    """To JSON Schema a number without a fraction is an integer, however it is written; the row has it as an int."""
+    decoded = codec().decode([text(count=9).replace(b"9", written.encode())])
+    assert decoded.rejects == {}
+    assert decoded.column("count") == [count]
+    assert type(decoded.column("count")[0]) is int
+
+
+@pytest.mark.parametrize("written", ["1.5", "1e300", "1e999", '"1.0"', "[1.0]"])
+def test_other_numbers_are_no_integers(written: str) -> None:
+    """A fraction, a text, and what no column holds are refused, and the message names the field."""
+    reject = only(codec().decode([text(count=9).replace(b"9", written.encode())]))
+    assert reject.reason == "schema"
+    assert "$.count" in str(reject)
+
+
+def test_a_record_has_a_largest_size() -> None:
+    """To its last byte a record is good, one more and it is refused, whoever stands beside it; so is what it quotes."""
+    fits = text() + b" " * (LARGEST - len(text()))
+    decoded = codec().decode([text(), fits, fits + b" ", text()])
+    assert decoded.places == [0, 1, 3]
+    assert decoded.rejects[2].reason == "size"
+    quoted = only(codec(additionalProperties=False).decode([text(**{"x" * 10_000: 1})]))
+    assert len(str(quoted)) == LONGEST
 
 
 @pytest.mark.parametrize(

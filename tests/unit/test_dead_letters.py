@@ -7,9 +7,10 @@ import msgspec
 import pytest
 
 from services.runtime.codec import Decoded, JsonCodec
-from services.runtime.dead_letters import DeadLetter, dead_letter, wrong_keys
+from services.runtime.dead_letters import CARRIED, DeadLetter, dead_letter, wrong_keys
 from services.runtime.errors import Reject
 from services.runtime.records import Outgoing, Record
+from services.runtime.stream import LARGEST_MESSAGE
 
 ALL_BYTES = bytes(range(256))
 CODEC = JsonCodec("event", {"required": ["origin"], "properties": {"origin": {"type": ["string", "integer"]}}})
@@ -25,8 +26,23 @@ def letter(record: Record) -> tuple[Outgoing, DeadLetter]:
 def test_bytes_survive(key: bytes | None, value: bytes) -> None:
     """The original key and value survive, whatever they are; no key is not an empty one."""
     _, found = letter(Record("flights.events", 2, 9131, key, value))
-    assert base64.b64decode(found.value) == value
+    assert base64.b64decode(found.value or "") == value
     assert (None if found.key is None else base64.b64decode(found.key)) == key
+
+
+def test_what_a_letter_carries_is_bounded() -> None:
+    """Up to `CARRIED` bytes of key and value go with it; of a larger record the place alone."""
+    _, whole = letter(Record("flights.events", 2, 9131, b"EWR", bytes(CARRIED - 3)))
+    assert base64.b64decode(whole.value or "") == bytes(CARRIED - 3)
+    out, none = letter(Record("flights.events", 2, 9131, b"EWR", bytes(CARRIED - 2)))
+    assert (none.key, none.value, out.key) == (None, None, b"flights.events/2/9131")
+
+
+def test_the_largest_letter_fits_into_a_message() -> None:
+    """Whatever is refused, its letter is no larger than the topic takes."""
+    for key, value in [(bytes(CARRIED), b""), (None, bytes(CARRIED))]:
+        out, _ = letter(Record("x" * 249, 2, 2**63 - 1, key, value))
+        assert len(out.value) + len(out.key or b"") + 10_000 < LARGEST_MESSAGE
 
 
 def test_where_and_why() -> None:

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 import pytest
 
-from services.ingestion.core import IngestionCore, split
+from services.ingestion.core import JSON, NDJSON, IngestionCore, count, split
+from services.runtime.codec import LARGEST
 from services.runtime.records import Outgoing
 from services.runtime.stream import load_stream
 
@@ -32,29 +33,40 @@ LABEL: dict[str, Any] = {
     "late": True,
 }
 PRETTY = json.dumps(EVENT, indent=2).encode()
-NDJSON = "application/x-ndjson"
 
 
-@pytest.mark.parametrize("content_type", ["application/json", "Application/JSON ; charset=utf-8", "application/json;"])
-def test_a_json_body_is_one_record(content_type: str) -> None:
-    """`application/json`, however it is written, is one record: the whole body, line breaks and all."""
+def numbered(*lines: bytes) -> dict[int, bytes]:
+    return dict(enumerate(lines, 1))
+
+
+def test_a_json_body_is_one_record() -> None:
+    """`application/json` is one record: the whole body, line breaks and all."""
     for body in (PRETTY, b"\n\n" + PRETTY + b"\n", b"", b"{}\n{}"):
-        assert split(body, content_type) == [body]
+        assert split(body, JSON) == {1: body}
+        assert count(body, JSON) == 1
 
 
-@pytest.mark.parametrize("content_type", [NDJSON, "", "text/plain", "application/jsonl", "application/json-seq"])
-def test_any_other_body_is_a_record_a_line(content_type: str) -> None:
-    """Lines end with a line feed, or at the end of the body; those that hold nothing but space are no records."""
-    assert split(b'{"a":1}\n{"a":2}', content_type) == [b'{"a":1}', b'{"a":2}']
-    assert split(b'{"a":1}\n{"a":2}\n', content_type) == [b'{"a":1}', b'{"a":2}']
-    assert split(b'\n\n{"a":1}\n \t \r\n\n{"a":2}\n\n', content_type) == [b'{"a":1}', b'{"a":2}']
-    assert split(b"", content_type) == split(b" \r\n\n\t", content_type) == []
+def test_an_ndjson_body_is_a_record_a_line() -> None:
+    """Lines end with a line feed, or at the end of the body; those of space are no records, and count as lines."""
+    assert split(b'{"a":1}\n{"a":2}', NDJSON) == {1: b'{"a":1}', 2: b'{"a":2}'}
+    assert split(b'{"a":1}\n{"a":2}\n', NDJSON) == {1: b'{"a":1}', 2: b'{"a":2}'}
+    assert split(b'\n\n{"a":1}\n \t \r\n\n{"a":2}\n\n', NDJSON) == {3: b'{"a":1}', 6: b'{"a":2}'}
+    assert split(b"", NDJSON) == split(b" \r\n\n\t", NDJSON) == {}
+
+
+@pytest.mark.parametrize(
+    ("body", "lines"), [(b"", 1), (b"\n", 1), (b"a", 1), (b"a\n", 1), (b"a\nb", 2), (b"a\n\n", 2), (b"\n\na\n", 3)]
+)
+def test_lines_are_counted_before_they_are_cut(body: bytes, lines: int) -> None:
+    """The count is never below the number of the last record's line, and a last line feed begins no line."""
+    assert count(body, NDJSON) == lines
+    assert max(split(body, NDJSON), default=0) <= lines
 
 
 def test_no_other_character_ends_a_line() -> None:
     """What Python or Unicode call a line break, but NDJSON does not, is part of the record."""
     line = '{"a":"\u2028\x85\x0b\x0c"}'.encode()
-    assert split(line + b"\n" + line, NDJSON) == [line, line]
+    assert split(line + b"\n" + line, NDJSON) == numbered(line, line)
 
 
 @pytest.mark.parametrize("kind", ["events", "labels"])
@@ -68,7 +80,7 @@ def test_lines_that_end_as_on_windows_are_good(kind: Literal["events", "labels"]
 
 def test_a_pretty_printed_object_is_good_as_json_only() -> None:
     """An object over several lines is one record of `application/json`, and several bad lines of NDJSON."""
-    assert [out.value for out in CORE.judge("events", split(PRETTY, "application/json")).accepted] == [PRETTY]
+    assert [out.value for out in CORE.judge("events", split(PRETTY, JSON)).accepted] == [PRETTY]
     judgement = CORE.judge("events", split(PRETTY, NDJSON))
     assert judgement.accepted == []
     assert [r.line for r in judgement.rejected] == list(range(1, PRETTY.count(b"\n") + 2))
@@ -78,12 +90,12 @@ def test_a_good_line_goes_to_the_log_as_it_came() -> None:
     """Its topic, its own bytes, the stream's key as Kafka key, and no partition: the key chooses it."""
     spaced = json.dumps(dict(reversed(EVENT.items())), indent=None, separators=(" , ", " : ")).encode() + b" "
     confluent = b"\0\0\0\0\7" + json.dumps(EVENT | {"origin": "EWR"}).encode()
-    assert CORE.judge("events", [spaced, confluent]).accepted == [
+    assert CORE.judge("events", numbered(spaced, confluent)).accepted == [
         Outgoing("flights.events", spaced, b"JFK"),
         Outgoing("flights.events", confluent, b"EWR"),
     ]
     foreign = json.dumps(LABEL | {"origin": "Å\u00e9é"}).encode()
-    assert CORE.judge("labels", [foreign]).accepted == [Outgoing("flights.labels", foreign, "Åéé".encode())]
+    assert CORE.judge("labels", numbered(foreign)).accepted == [Outgoing("flights.labels", foreign, "Åéé".encode())]
 
 
 BAD: dict[str, tuple[str, str, bytes]] = {
@@ -91,6 +103,7 @@ BAD: dict[str, tuple[str, str, bytes]] = {
     "no text": ("json", "", b'{"event_id":"\xff"}'),
     "nothing": ("json", "", b""),
     "two in a line": ("json", "", json.dumps(EVENT).encode() * 2),
+    "too large": ("size", str(LARGEST), b" " * LARGEST + json.dumps(EVENT).encode()),
     "a list": ("schema", "", b"[]"),
     "a missing field": ("schema", "distance_mi", json.dumps({k: EVENT[k] for k in list(EVENT)[:-1]}).encode()),
     "a wrong type": ("schema", "$.flight", json.dumps(EVENT | {"flight": "1141"}).encode()),
@@ -104,17 +117,17 @@ BAD: dict[str, tuple[str, str, bytes]] = {
 
 @pytest.mark.parametrize(("reason", "place", "line"), BAD.values(), ids=BAD)
 def test_a_bad_line_is_listed_and_costs_nobody_but_itself(reason: str, place: str, line: bytes) -> None:
-    """It is named by its number from 1, with a word for the reason and a message that says where; others pass."""
+    """It is named by its line's number, with a word for the reason and a message that says where; others pass."""
     good = [json.dumps(EVENT | {"flight": n}).encode() for n in (1, 2, 3)]
-    judgement = CORE.judge("events", [good[0], line, good[1], line, good[2]])
+    judgement = CORE.judge("events", {1: good[0], 3: line, 4: good[1], 7: line, 8: good[2]})
     assert [out.value for out in judgement.accepted] == good
-    assert [(r.line, r.reason) for r in judgement.rejected] == [(2, reason), (4, reason)]
+    assert [(r.line, r.reason) for r in judgement.rejected] == [(3, reason), (7, reason)]
     assert all(r.message and place in r.message for r in judgement.rejected)
 
 
 def test_reasons_come_in_the_order_of_the_lines() -> None:
     """Whatever is wrong with each, refusals are listed by line."""
-    judgement = CORE.judge("events", [line for _, _, line in BAD.values()])
+    judgement = CORE.judge("events", numbered(*(line for _, _, line in BAD.values())))
     assert judgement.accepted == []
     assert [(r.line, r.reason) for r in judgement.rejected] == [
         (n, reason) for n, (reason, _, _) in enumerate(BAD.values(), 1)
@@ -123,5 +136,5 @@ def test_reasons_come_in_the_order_of_the_lines() -> None:
 
 def test_nothing_is_nothing() -> None:
     """No lines, no records and no refusals."""
-    judgement = CORE.judge("labels", [])
+    judgement = CORE.judge("labels", {})
     assert (judgement.accepted, judgement.rejected) == ([], [])

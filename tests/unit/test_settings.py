@@ -62,7 +62,6 @@ def test_every_setting_has_a_variable() -> None:
     [
         ("THALWEG_BATCH", "many", "int"),
         ("THALWEG_BATCH", "1.5", "int"),
-        ("THALWEG_BATCH", "", "int"),
         ("THALWEG_POLL_S", "soon", "float"),
     ],
 )
@@ -73,6 +72,13 @@ def test_wrong_values(variable: str, value: str, expected: str) -> None:
     assert "features" in str(error.value)
     assert variable.removeprefix("THALWEG_").lower() in str(error.value).lower()
     assert f"`{expected}`" in str(error.value)
+
+
+@pytest.mark.parametrize("variable", ["THALWEG_DATA", "THALWEG_STREAM", "THALWEG_BATCH", "THALWEG_INGESTION_PORT"])
+def test_an_empty_value_is_none(variable: str) -> None:
+    """A variable that is set to nothing is an error that names it: as a path it would be the current folder."""
+    with pytest.raises(ConfigError, match=f"environment of ingestion: {variable}: found nothing"):
+        Ingestion.load("ingestion", {variable: ""})
 
 
 def test_own() -> None:

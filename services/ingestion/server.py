@@ -1,0 +1,58 @@
+"""The HTTP server, with an end to its patience: uvicorn waits for ever for a request that does not come to its end."""
+
+import asyncio
+
+import uvicorn
+from starlette.applications import Starlette
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+HEAD_S = 10.0
+
+
+class PatientProtocol(H11Protocol):
+    """Closes a connection that owes us the head of a request, or the rest of one that was answered, for `HEAD_S`."""
+
+    _head: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._watch()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._calm()
+        super().connection_lost(exc)
+
+    def _watch(self) -> None:
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._calm()
+        elif self._head is None:
+            self._head = self.loop.call_later(HEAD_S, self._give_up)
+
+    def _calm(self) -> None:
+        if self._head is not None:
+            self._head.cancel()
+            self._head = None
+
+    def _give_up(self) -> None:
+        self._head = None
+        self.transport.close()
+
+
+def run(app: Starlette, host: str, port: int, connections: int) -> None:
+    """Serve until SIGTERM or SIGINT, at most so many connections at once."""
+    uvicorn.run(
+        app,
+        host=host,
+        port=port,
+        http=PatientProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        limit_concurrency=connections,
+        timeout_graceful_shutdown=2,
+    )
