@@ -201,7 +201,7 @@ def scored(*names: str) -> Record:
 @example([("bytes", value, b"JFK", 0) for value in FIXED], 3)
 @settings(deadline=None, max_examples=150)
 def test_labels_account_for_every_label(drawn: list[One], cut: int) -> None:
-    """Each label is taken or a dead letter, once, however the batch is cut; the good ones' examples are as without it."""
+    """Each label is taken or a dead letter, once, however it is cut; good ones give what they give alone."""
     log = log_of("labels", drawn)
     ids = sorted({json.loads(value)["event_id"] for what, value, *_ in drawn if what == "clock"})
     core = LabelsCore(STREAM, 1)
