@@ -161,7 +161,7 @@ class Attack:
 
     def _packed(self, number: int) -> None:
         """Send a record that is small on its way and large on arrival; the largest are not carried by their letters."""
-        value = json.dumps(self._named("events")).encode() + b" " * ((40 if number % 40 else 5) * MEGABYTE)
+        value = json.dumps(self._named("events")).encode() + b" " * ((16 if number % 40 else 5) * MEGABYTE)
         line = Line("compressed", value, self._key("events"), frozenset({"size"}))
         self.expected.kinds["events: compressed"] += 1
         carried = len(value) + len(line.key or b"") <= CARRIED
