@@ -135,11 +135,15 @@ Windowed = Count | Rate | Sum | Mean | Std | Min | Max
 Operator = Value | OneHot | Hour | Weekday | Lag | SinceLast | Ewma | Windowed
 
 
+Guarantee = Literal["exactly_once", "at_least_once"]
+
+
 class StreamRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[stream]`: which fields are the key, the event time and the id; `lateness` is how late still counts.
 
     A record whose time is more than `ahead` past the broker's own is refused: its clock is wrong. So is an event whose
     id is among those of the last `dedupe` events of its partition; up to twice as many are remembered.
+    `guarantee` is what a kill costs: nothing, or some records written twice by a service that is a little faster.
     """
 
     task: Literal["binary"]
@@ -149,6 +153,7 @@ class StreamRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lateness: Duration = msgspec.field(default_factory=lambda: Duration("10m"))
     ahead: Duration = msgspec.field(default_factory=lambda: Duration("1h"))
     dedupe: Annotated[int, msgspec.Meta(ge=1)] = 50_000
+    guarantee: Guarantee = "exactly_once"
 
 
 class LabelRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

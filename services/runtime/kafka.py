@@ -1,7 +1,7 @@
-"""The log on a real broker, through librdkafka: the one home of confluent-kafka among the services.
+"""Reading the log on a real broker, through librdkafka, and what its clients share; `sinks.py` writes.
 
-Exactly-once is Kafka's own (KIP-447): the consumer's group metadata travels with the transaction, so a member that
-lost its partitions can't commit, and consumers downstream read committed records only.
+Consumers read committed records only. A source remembers with which membership its partitions came (KIP-447): a
+commit that carries it is refused once the group has gone on without this member.
 """
 
 import logging
@@ -31,7 +31,18 @@ Answer = TypeVar("Answer")
 CHUNK = 8  # messages taken at once, so that `MAX_BYTES` is noticed: one may hold hundreds of rows
 MAX_BYTES = 1 << 19
 PATIENCE_S = 60
-TRANSACTION_TIMEOUT_S = 30
+ANSWER_S = 5
+REFUSED = {  # what no other try would change
+    KafkaError.MSG_SIZE_TOO_LARGE: "raise the topic's `max.message.bytes`, or lower THALWEG_BATCH",
+    KafkaError.RECORD_LIST_TOO_LARGE: "raise the topic's `segment.bytes`, or lower THALWEG_BATCH",
+    KafkaError.INVALID_RECORD: "the topic's settings refuse it",
+    KafkaError.POLICY_VIOLATION: "a policy of the broker refuses it",
+    KafkaError.UNSUPPORTED_VERSION: "the broker is too old",
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: "allow this client to write the stream's topics",
+    KafkaError.GROUP_AUTHORIZATION_FAILED: "allow this client the consumer groups `<stream>.*`",
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "allow this client IDEMPOTENT_WRITE on the cluster",
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "allow this client the transactional ids `<stream>.*`",
+}
 
 
 def client(settings: Settings, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - librdkafka's settings are of many types
@@ -61,12 +72,14 @@ class KafkaSource:
         }
         self.consumer = Consumer(client(settings, **consumer_settings(settings), **group))
         self._starting: dict[Position, int] | None = None  # offsets chosen while an assignment is made
+        self._membership: object | None = None  # with which what is assigned came
 
     def subscribe(self, topics: Sequence[str], listener: Listener) -> None:
         def assign(_: Consumer, partitions: list[TopicPartition]) -> None:
             self._starting = {}
+            self._membership = self._join()
             listener.assigned(_positions(partitions))
-            self.consumer.assign([TopicPartition(p.topic, p.partition, o) for p, o in self._starting.items()])
+            self.consumer.assign(partitions_at(self._starting))
             self._starting = None
 
         self.consumer.subscribe(
@@ -80,8 +93,43 @@ class KafkaSource:
         return _take(self.consumer, limit, timeout)
 
     def committed(self, positions: Sequence[Position]) -> Offsets:
-        found = _ask("what was committed", lambda: self.consumer.committed(_partitions(positions), timeout=5))
+        """Return them once no open transaction can move them any more."""
+
+        def question() -> list[TopicPartition]:
+            return self.consumer.committed(_partitions(positions), timeout=ANSWER_S)
+
+        what = "what was committed"
+        found = _ask_once(what, question) if self._starting is None else ask(what, question)  # an assignment waits
+        for answer in found:
+            if answer.error is not None:
+                raise failure(f"the broker does not say {what}", answer.error)
         return {Position(p.topic, p.partition): max(p.offset, 0) for p in found}
+
+    def _join(self) -> object | None:
+        """Return this member's id and generation; None if the group has dropped it meanwhile.
+
+        Asked for only here. Asked for later it could be that of no member, which a broker takes from anybody, or of a
+        generation in which another member has the partitions.
+        """
+        membership = self.consumer.consumer_group_metadata()
+        return membership if self.consumer.memberid() else None
+
+    def membership(self) -> object:
+        """Return what a transaction carries to prove that its partitions are this member's still."""
+        if self._membership is None:
+            raise Retry("the group has dropped this member; it joins again")
+        return self._membership
+
+    def commit(self, offsets: Offsets) -> None:
+        """Commit offsets and wait for it; Retry where the group has gone on without this member."""
+        where = partitions_at(offsets)
+        try:
+            answers = self.consumer.commit(offsets=where, asynchronous=False)
+        except KafkaException as error:
+            raise failure("offsets not committed", error.args[0]) from error
+        for answer in answers:
+            if answer.error is not None:
+                raise failure("offsets not committed", answer.error)
 
     def seek(self, offsets: Offsets) -> None:
         if self._starting is not None:
@@ -102,61 +150,6 @@ class KafkaSource:
 
     def close(self) -> None:
         self.consumer.close()
-
-
-class KafkaSink:
-    """A transactional producer that commits the source's offsets with its output."""
-
-    def __init__(self, settings: Settings, service: str, source: KafkaSource) -> None:
-        self._consumer = source.consumer
-        name = f"{settings.stream}.{service}.{os.uname().nodename}.{os.getpid()}"
-        self._producer = Producer(
-            client(
-                settings,
-                **{
-                    "transactional.id": name,
-                    "transaction.timeout.ms": TRANSACTION_TIMEOUT_S * 1000,
-                    "partitioner": "murmur2_random",
-                    "linger.ms": 0,
-                    "batch.num.messages": 10_000,
-                    "queue.buffering.max.messages": 1_000_000,
-                    "message.max.bytes": 16 << 20,
-                },
-            )
-        )
-        self._call(lambda: self._producer.init_transactions(TRANSACTION_TIMEOUT_S))
-
-    def commit(self, outgoing: Sequence[Outgoing], offsets: Offsets) -> None:
-        self._call(self._producer.begin_transaction)
-        try:
-            self._write(outgoing, offsets)
-            self._call(lambda: self._producer.commit_transaction(TRANSACTION_TIMEOUT_S))
-        except Retry:
-            self._call(lambda: self._producer.abort_transaction(TRANSACTION_TIMEOUT_S))
-            raise
-
-    def _write(self, outgoing: Sequence[Outgoing], offsets: Offsets) -> None:
-        for out in outgoing:
-            send(self._producer, out)
-        if offsets:
-            where = [TopicPartition(p.topic, p.partition, offset) for p, offset in offsets.items()]
-            group = self._consumer.consumer_group_metadata()
-            self._call(lambda: self._producer.send_offsets_to_transaction(where, group, TRANSACTION_TIMEOUT_S))
-
-    def _call(self, action: Callable[[], None]) -> None:
-        """Do it; what the broker calls retriable is done again, as a transaction's calls must be (librdkafka)."""
-        end = time.monotonic() + TRANSACTION_TIMEOUT_S
-        while True:
-            try:
-                action()
-            except KafkaException as error:
-                if not error.args[0].retriable() or time.monotonic() > end:
-                    raise _ours(error) from error
-            else:
-                return
-
-    def close(self) -> None:
-        self._producer.flush(TRANSACTION_TIMEOUT_S)
 
 
 def _take(consumer: Consumer, limit: int, timeout: float) -> list[Record]:
@@ -205,20 +198,24 @@ def read(message: Message) -> Record | None:
     raise Retry(f"reading {message.topic()}: {error}")
 
 
+def failure(what: str, error: KafkaError) -> Retry | Stop:
+    """Return a broker's or the client's error as one of ours."""
+    if error.code() in REFUSED:
+        return Stop(f"{what}, and no other try would change it: {error}. {REFUSED[error.code()]}")
+    return Retry(f"{what}: {error}")
+
+
 def _at_end(message: Message) -> bool:
     error = message.error()
     return error is not None and error.code() == KafkaError._PARTITION_EOF  # noqa: SLF001 - its public name
 
 
-def _ours(error: KafkaException) -> Exception:
-    cause = error.args[0]
-    if cause.txn_requires_abort():
-        return Retry(f"transaction not committed: {cause}")
-    return Stop(f"transaction impossible: {cause}. Another instance has taken over, or the broker refuses this client")
-
-
 def _positions(partitions: Sequence[TopicPartition]) -> list[Position]:
     return [Position(p.topic, p.partition) for p in partitions]
+
+
+def partitions_at(offsets: Offsets) -> list[TopicPartition]:
+    return [TopicPartition(position.topic, position.partition, offset) for position, offset in offsets.items()]
 
 
 def _partitions(positions: Sequence[Position]) -> list[TopicPartition]:
@@ -263,24 +260,31 @@ def _reader(settings: Settings, **more: Any) -> Consumer:  # noqa: ANN401 - libr
 
 
 def _ends(consumer: Consumer, topic: str) -> dict[int, int]:
-    known = _ask("its topics", lambda: consumer.list_topics(topic, timeout=5).topics[topic])
+    known = ask("its topics", lambda: consumer.list_topics(topic, timeout=5).topics[topic])
     if known.error is not None:
         raise Stop(f"topic {topic}: {known.error}. Was it created?")
 
     def end(partition: int) -> int:
         return consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=5)[1]
 
-    return {p: _ask(f"where {topic}[{p}] ends", partial(end, p)) for p in known.partitions}
+    return {p: ask(f"where {topic}[{p}] ends", partial(end, p)) for p in known.partitions}
 
 
-def _ask(what: str, question: Callable[[], Answer]) -> Answer:
+def ask(what: str, question: Callable[[], Answer]) -> Answer:
     """Ask the broker until it answers: a topic that was just made, or a broker that just started, takes a moment."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
         try:
-            return question()
-        except KafkaException as error:
+            return _ask_once(what, question)
+        except Retry as error:
             if time.monotonic() > deadline:
-                raise Stop(f"the broker did not say {what} within {PATIENCE_S} s: {error}") from error
-            log.warning("waiting for the broker to say %s: %s", what, error)
+                raise Stop(f"{error}, {PATIENCE_S} s after it was asked first") from error
+            log.warning("waiting: %s", error)
             time.sleep(0.2)
+
+
+def _ask_once(what: str, question: Callable[[], Answer]) -> Answer:
+    try:
+        return question()
+    except KafkaException as error:
+        raise failure(f"the broker does not say {what}", error.args[0]) from error

@@ -11,9 +11,10 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 
 from services.runtime.errors import ThalwegError
-from services.runtime.kafka import KafkaSink, KafkaSource
+from services.runtime.kafka import KafkaSource
 from services.runtime.loop import Loop
 from services.runtime.settings import Settings
+from services.runtime.sinks import open_sink
 from services.runtime.snapshots import Snapshots
 from services.runtime.stage import Stage
 from services.runtime.stream import Stream
@@ -36,7 +37,7 @@ def serve(name: str, settings: Settings, stream: Stream, inputs: Sequence[str], 
     """Drive a stage over its input topics until SIGTERM or SIGINT; `fingerprint` names what its snapshots depend on."""
     snapshots = Snapshots(settings.data, stream.name, name, fingerprint)
     source = KafkaSource(settings, name)
-    sink = KafkaSink(settings, name, source)
+    sink = open_sink(stream.pipeline.stream.guarantee, settings, name, source)
     loop = Loop(
         [stream.topic(kind) for kind in inputs],
         stage,

@@ -24,6 +24,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What every service reads. Times are in seconds."""
 
     stream: str = "flights"
+    instance: str = "1"  # which of a service's processes this is: no two that run may have the same
     schemas: Path = SERVICES.parent / "schemas"
     broker: str = "127.0.0.1:9092"
     data: Path = SERVICES.parent / ".run"  # snapshots, artifacts, keys

@@ -45,9 +45,9 @@ class Source(Protocol):
 
 
 class Sink(Protocol):
-    """Writes outputs and input offsets in one transaction."""
+    """Writes outputs and input offsets: both or neither, or the outputs first."""
 
     def commit(self, outgoing: Sequence[Outgoing], offsets: Offsets) -> None:
-        """Make both durable together. Raise Retry if nothing was committed, Stop if this member was fenced."""
+        """Make both durable. Raise Retry if they may not be: the committed offsets then say whether they are."""
 
     def close(self) -> None: ...

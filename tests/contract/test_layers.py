@@ -20,7 +20,7 @@ IMPURE = {"time", "os", "random", "socket", "logging", "asyncio", "threading", "
 ALSO_IMPURE = {"subprocess", "secrets", "uuid", "multiprocessing", "concurrent", "tempfile", "select", "ssl", "signal"}
 EVERYWHERE = {"msgspec", "numpy", "pyarrow"}  # what the runtime and the cores speak
 HOMES = {
-    "confluent_kafka": {"runtime/kafka.py", "ingestion/producer.py"},
+    "confluent_kafka": {"runtime/kafka.py", "runtime/sinks.py", "ingestion/producer.py"},
     "cryptography": {"runtime/signing.py"},
     "numba": {"features/kernels.py"},
     "river": {"learner/model.py"},
