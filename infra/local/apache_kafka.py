@@ -30,7 +30,6 @@ offsets.topic.replication.factor=1
 transaction.state.log.num.partitions=8
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
-transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
 """
 _LOG4J = """\
 rootLogger.level = warn

@@ -108,8 +108,8 @@ class KafkaSource:
     def _join(self) -> object | None:
         """Return this member's id and generation; None if the group has dropped it meanwhile.
 
-        Asked for only here. Asked for later it could be that of no member, which a broker takes from anybody, or of a
-        generation in which another member has the partitions.
+        Asked for only here: once the group has gone on, the client answers without the id, later without the
+        generation too, and with neither a broker takes a transaction's offsets from anybody.
         """
         membership = self.consumer.consumer_group_metadata()
         return membership if self.consumer.memberid() else None

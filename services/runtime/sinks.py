@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from services.runtime.errors import Retry, Stop
+from services.runtime.errors import Stop
 from services.runtime.grammar import Guarantee
 from services.runtime.kafka import REFUSED, KafkaSource, ask, client, failure, partitions_at, send
 from services.runtime.records import Outgoing
@@ -52,6 +52,7 @@ class _Writer:
 
     def reason(self, error: KafkaError) -> KafkaError:
         """Return what lies behind an error: a record that was refused fails everything that it is a part of."""
+        self.producer.poll(0)  # deliveries that failed are told from within it
         return next((failed for failed in self.failed if failed.code() in REFUSED), error)
 
 
@@ -101,10 +102,8 @@ class ExactlyOnce:
                 f" ({self._name}: {error.str()}). Give each process of a service a THALWEG_INSTANCE of its own"
             )
         self._writer = None
-        reason = failure(f"transaction not committed after {open_s:.1f} s", error)
-        if isinstance(reason, Retry):
-            self._writer = self._begin_again()
-        raise reason
+        self._writer = self._begin_again()
+        raise failure(f"transaction not committed after {open_s:.1f} s", error)
 
     def _begin_again(self) -> _Writer:
         try:
