@@ -1,6 +1,7 @@
 """Entry point of features."""
 
 import os
+import sys
 
 from services.features.core import SERVICE, FeaturesCore
 from services.runtime.process import run_service, serve
@@ -12,6 +13,7 @@ from services.runtime.stream import load_stream
 def main() -> None:
     settings = Settings.load(SERVICE, os.environ)
     stream = load_stream(settings.schemas, settings.stream)
+    sys.modules["scipy"] = None  # type: ignore[assignment] # numba would load it, 0.2 s, for what no kernel does
     FeaturesCore(stream, 0).warm_up()
     stage = Cores(lambda partition: FeaturesCore(stream, partition))
     serve(SERVICE, settings, stream, ["events"], stage, stream.feature_set)

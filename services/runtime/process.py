@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from types import FrameType
+from typing import NoReturn
 
 from services.runtime.errors import ThalwegError
 from services.runtime.kafka import KafkaSource
@@ -22,15 +23,24 @@ from services.runtime.stream import Stream
 log = logging.getLogger(__name__)
 
 
-def run_service(name: str, main: Callable[[], None]) -> None:
-    """Run a service's main under its name; never returns."""
+def run_service(name: str, main: Callable[[], None]) -> NoReturn:
+    """Run a service's main under its name; never returns.
+
+    What is durable is durable by then, so the process ends at once: Python's own way out, which frees everything
+    first, is a quarter of the time that readers wait at a restart.
+    """
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=f"%(asctime)s {name} %(levelname)s %(message)s")
     try:
         main()
     except ThalwegError as error:
         logging.getLogger(name).critical("%s", error)
-        sys.exit(1)
-    sys.exit(0)
+        _end(1)
+    _end(0)
+
+
+def _end(status: int) -> NoReturn:
+    logging.shutdown()
+    os._exit(status)  # its public name
 
 
 def serve(name: str, settings: Settings, stream: Stream, inputs: Sequence[str], stage: Stage, fingerprint: str) -> None:
