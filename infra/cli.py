@@ -8,15 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+from infra.commands import verify
 from infra.local import demo
 from infra.local.brokers import BrokerUnavailable
 from infra.local.processes import ChildDied
 from infra.local.replayer import NoSource
-from infra.local.stack import REPOSITORY, AlreadyUp, Options, Stack, read_running
+from infra.local.stack import REPOSITORY, AlreadyUp, Options, Stack
 from infra.local.triton import TritonUnavailable
-from services.replay import compare_features
 from services.runtime.errors import ThalwegError
-from services.runtime.settings import Settings
 from services.runtime.stream import load_stream
 
 EXPECTED = (ThalwegError, BrokerUnavailable, TritonUnavailable, ChildDied, NoSource, AlreadyUp, ValueError)
@@ -54,15 +53,13 @@ def _parser() -> argparse.ArgumentParser:
     up = commands.add_parser("up", help="run a stream until Ctrl-C")
     _add_stack(up)
     up.set_defaults(run=_up)
-    replay = commands.add_parser("replay", help="fold a running stream's log again and compare the features")
-    replay.add_argument("--stream", default="flights", metavar="S")
-    replay.add_argument("--broker", metavar="HOST:PORT", help="the log to read (that of the run which is up here)")
-    replay.set_defaults(run=_replay)
-    for command in (show, up, replay):
+    for command in (show, up):
         command.add_argument("--run-dir", type=Path, default=REPOSITORY / ".run", help="where runs keep data and logs")
         command.add_argument(
             "--schemas", type=Path, default=REPOSITORY / "schemas", help="the folder of stream folders"
         )
+    for module in (verify,):
+        module.add(commands)
     return parser
 
 
@@ -111,22 +108,6 @@ def _up(given: argparse.Namespace) -> int:
         while True:
             stack.check()
             time.sleep(0.5)
-
-
-def _replay(given: argparse.Namespace) -> int:
-    stream = load_stream(given.schemas, given.stream)
-    running = read_running(given.run_dir, stream.name)
-    broker = given.broker or (running.broker if running else None)
-    if broker is None:
-        raise ValueError(f"no run of {stream.name} is up here; start one (thalweg up) or name its --broker HOST:PORT")
-    same = True
-    for result in compare_features(Settings(stream=stream.name, broker=broker), stream):
-        print(
-            f"partition {result.partition}: {result.rows} rows, online {result.online}, replayed {result.replayed}:"
-            f" {'the same' if result.same else 'DIFFERENT'}"
-        )
-        same = same and result.same
-    return 0 if same else 1
 
 
 if __name__ == "__main__":

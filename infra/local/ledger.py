@@ -12,6 +12,7 @@ import numpy as np
 
 from infra.local.quality import Quality, quality
 from infra.local.replayer import Sent
+from services.runtime.dead_letters import Replayed, decode_dead_letter
 from services.runtime.errors import Retry
 from services.runtime.frames import Frame
 from services.runtime.kafka import Tail
@@ -76,6 +77,8 @@ class Ledger:
                     self._prediction(record.value, now)
                 elif kind == "examples":
                     self.examples.update(self._examples_frame.decode(record).column("event_id").to_pylist())
+                elif kind == "dead-letter" and isinstance(decode_dead_letter(record), Replayed):
+                    continue
                 self.records[kind] += 1
 
     def _prediction(self, value: bytes, now: float) -> None:

@@ -196,8 +196,8 @@ class Run:
         return httpx.post(f"{self.ingestion}/v1/streams/flights/{kind}", json=body, timeout=10).status_code
 
 
-def test_a_run_that_stays_up_replays_the_same_outlives_bad_records_and_names_a_death(launcher: Launcher) -> None:
-    """`--keep`: replay agrees before and after a bad record, which is kept whole; a killed part ends it by name."""
+def test_a_run_that_stays_up_verifies_outlives_bad_records_and_names_a_death(launcher: Launcher) -> None:
+    """`--keep`: verify agrees before and after a bad record, which is kept whole; a killed part ends it by name."""
     launcher.start("demo", "--events", "500", "--speed", "max", "--keep")
     launcher.wait_said(r"still up: POST to", 60)
     running = read_running(launcher.run_dir, "flights")
@@ -206,10 +206,10 @@ def test_a_run_that_stays_up_replays_the_same_outlives_bad_records_and_names_a_d
     assert running.pid == launcher.process.pid
     run = Run(running)
     topics_are_there(run)
-    replay_says_the_same(launcher, 500)
+    verify_says_the_same(launcher, 500, refused=0)
     refuses_a_second_run(launcher)
     a_bad_record_is_kept_and_the_stream_goes_on(run)
-    replay_says_the_same(launcher, 501)
+    verify_says_the_same(launcher, 501, refused=1)
     a_killed_part_ends_the_run(launcher)
 
 
@@ -219,14 +219,14 @@ def topics_are_there(run: Run) -> None:
         assert {f"flights.{topic}" for topic in TOPICS} <= set(client.list_topics(timeout=10).topics)
 
 
-def replay_says_the_same(launcher: Launcher, rows: int) -> None:
-    """`thalweg replay` compares every partition that has events, all rows of it, and exits with 0."""
-    done = launcher.run("replay", "--stream", "flights")
+def verify_says_the_same(launcher: Launcher, rows: int, refused: int) -> None:
+    """`thalweg verify` compares every partition, all rows and predictions of it, and exits with 0."""
+    done = launcher.run("verify", "--stream", "flights")
     assert done.returncode == 0, done.stdout + done.stderr
-    found = re.findall(r"partition (\d+): (\d+) rows, online (\w+), replayed (\w+): the same", done.stdout)
-    assert len(found) == len(done.stdout.splitlines()) >= 2
-    assert sum(int(n) for _, n, _, _ in found) == rows
-    assert all(online == replayed for _, _, online, replayed in found)
+    line = r"(\d+) rows of features and (\d+) predictions compared, 0 late, (\d+) refused: the same"
+    found = [tuple(map(int, counts)) for counts in re.findall(line, done.stdout)]
+    assert len(found) == 3
+    assert [sum(column) for column in zip(*found, strict=True)] == [rows, rows, refused]
 
 
 def refuses_a_second_run(launcher: Launcher) -> None:
@@ -294,7 +294,9 @@ def test_ctrl_c_ends_it_at_any_moment(launcher: Launcher, moment: str) -> None:
         (["demo", "--broker", "rabbit"], 1, r"a broker is 'embedded', 'kafka' or HOST:PORT"),
         (["demo", "--events", "none"], 2, r"expected a number from 1, got 'none'"),
         (["demo", "--speed", "-1"], 2, r"expected a number above 0 or 'max', got '-1'"),
-        (["replay"], 1, r"no run of flights is up here"),
+        (["verify"], 1, r"no run of flights is up here"),
+        (["verify", "--from", "tuesday"], 2, r"expected a time such as 2013-01-05T14:00:00Z, got 'tuesday'"),
+        (["verify", "--to", "2013-01-05T14:00:00"], 2, r"expected a zone, as in 2013-01-05T14:00:00Z"),
         ([], 2, r"COMMAND"),
     ],
 )

@@ -1,0 +1,101 @@
+"""What the log holds now, read without a group: one partition at a time, from its beginning to where it ends."""
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import cast
+
+from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+
+from services.runtime.errors import Stop
+from services.runtime.kafka import MAX_BYTES, ask, client, consumer_settings, read
+from services.runtime.records import Position, Record
+from services.runtime.settings import Settings
+
+CHUNK = 64  # messages taken at once
+ANSWER_S = 5
+
+
+class History:
+    """Reads the topics of a broker; what is in an open transaction is waited for, what was aborted is not seen."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._asking = self._consumer({"isolation.level": "read_uncommitted"})
+
+    def positions(self, topic: str) -> list[Position]:
+        """Return the partitions of a topic; Stop if there is no such topic."""
+        known = ask("its topics", lambda: self._asking.list_topics(topic, timeout=ANSWER_S).topics[topic])
+        if known.error is not None:
+            raise Stop(f"topic {topic}: {known.error}. Was it created?")
+        return [Position(topic, partition) for partition in sorted(known.partitions)]
+
+    def bounds(self, position: Position) -> tuple[int, int]:
+        """Return the first offset that is kept, and the end: the offset that the next record will get.
+
+        The embedded broker may name an end that lies within its last batch.
+        """
+        where = TopicPartition(position.topic, position.partition)
+        low, high = ask(f"where {position} ends", lambda: self._asking.get_watermark_offsets(where, timeout=ANSWER_S))
+        return low, high
+
+    def committed(self, group: str, positions: Sequence[Position]) -> dict[Position, int]:
+        """Return the first offset that a consumer group has not finished; 0 where it has committed none."""
+        consumer = self._consumer({"group.id": group})
+        where = [TopicPartition(position.topic, position.partition) for position in positions]
+        found = ask(f"what {group} committed", lambda: consumer.committed(where, timeout=ANSWER_S))
+        consumer.close()
+        return {Position(p.topic, p.partition): max(p.offset, 0) for p in found}
+
+    def read(self, position: Position, batch: int = 2000) -> Iterator[list[Record]]:
+        """Yield what the partition held when this began, and perhaps what came meanwhile, in batches of bounded size.
+
+        Where the end lies in an open transaction this waits until that is decided.
+        """
+        first, end = self.bounds(position)
+        if end == 0:
+            return
+        consumer = self._consumer({"enable.partition.eof": True})
+        consumer.assign([TopicPartition(position.topic, position.partition, first)])
+        try:
+            yield from _batches(consumer, end, batch)
+        finally:
+            consumer.close()
+
+    def read_topic(self, topic: str) -> Iterator[list[Record]]:
+        """Yield all partitions of a topic, one after the other."""
+        for position in self.positions(topic):
+            yield from self.read(position)
+
+    def close(self) -> None:
+        self._asking.close()
+
+    def _consumer(self, more: dict[str, str | bool]) -> Consumer:
+        group = {"group.id": f"{self._settings.stream}.reader.{os.getpid()}"}  # required by the client; never joined
+        return Consumer(client(self._settings, **consumer_settings(self._settings) | group | more))
+
+
+def _batches(consumer: Consumer, end: int, batch: int) -> Iterator[list[Record]]:
+    held: list[Record] = []
+    size, ended = 0, False
+    while not ended:
+        messages = _there(consumer)
+        ended = any(_ends(message, end) for message in messages)
+        fresh = [record for message in messages if (record := read(message)) is not None]
+        held += fresh
+        size += sum(len(record.value) for record in fresh)
+        if held and (ended or len(held) >= batch or size >= MAX_BYTES):
+            yield held
+            held, size = [], 0
+
+
+def _there(consumer: Consumer) -> list[Message]:
+    """Wait for a message, and return it with those that are there; `consume` alone would wait until it is full."""
+    first = consumer.poll(0.1)
+    return [] if first is None else [first, *consumer.consume(CHUNK, 0)]
+
+
+def _ends(message: Message, end: int) -> bool:
+    """Whether this says that the reader has come to the end, and that it is the end that was there at the start."""
+    error = message.error()
+    at_end = error is not None and error.code() == KafkaError._PARTITION_EOF  # noqa: SLF001 - its public name
+    return at_end and cast(int, message.offset()) >= end
