@@ -20,7 +20,10 @@ IMPURE = {"time", "os", "random", "socket", "logging", "asyncio", "threading", "
 ALSO_IMPURE = {"subprocess", "secrets", "uuid", "multiprocessing", "concurrent", "tempfile", "select", "ssl", "signal"}
 EVERYWHERE = {"msgspec", "numpy", "pyarrow"}  # what the runtime and the cores speak
 HOMES = {
-    "confluent_kafka": {f"runtime/{name}.py" for name in ("kafka", "sinks", "history")} | {"ingestion/producer.py"},
+    "confluent_kafka": {
+        *(f"runtime/{name}.py" for name in ("kafka", "sinks", "history", "transactions")),
+        "ingestion/producer.py",
+    },
     "cryptography": {"runtime/signing.py"},
     "numba": {"features/kernels.py"},
     "river": {"learner/model.py"},
