@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from infra.commands import replay, verify
+from infra.commands import dead_letter, replay, verify
 from infra.local import demo
 from infra.local.brokers import BrokerUnavailable
 from infra.local.processes import ChildDied
@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--schemas", type=Path, default=REPOSITORY / "schemas", help="the folder of stream folders"
         )
-    for module in (verify, replay):
+    for module in (verify, replay, dead_letter):
         module.add(commands)
     return parser
 

@@ -7,7 +7,7 @@ import msgspec
 from services.runtime.dead_letters import place_name
 from services.runtime.records import Position
 
-SHOWN = 20  # differences, and late events, that a partition names
+SHOWN = 10  # differences, and late events, that a partition names
 
 
 class Difference(msgspec.Struct, frozen=True):

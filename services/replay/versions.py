@@ -58,6 +58,7 @@ class Versions:
             return self._learning.upto(version)
         except Stop as error:
             self._impossible[version] = str(error)
+            self._learning.begin()
             raise
 
 
@@ -75,9 +76,9 @@ class _Learning:
     def __init__(self, stream: Stream, examples: Callable[[], Iterator[list[Record]]]) -> None:
         self._stream, self._examples = stream, examples
         self._frame = examples_frame(stream)
-        self._begin()
+        self.begin()
 
-    def _begin(self) -> None:
+    def begin(self) -> None:
         self._core = LearnerCore(self._stream)
         self._batches = (self._frame.decode(record) for records in self._examples() for record in records)
         self._rest: pa.RecordBatch | None = None
@@ -85,7 +86,7 @@ class _Learning:
     def upto(self, version: int) -> bytes:
         """Return the artifact of a version."""
         if self._core.learned > version:
-            self._begin()
+            self.begin()
         while self._core.learned < version:
             self._learn(version)
         return self._core.artifact()
