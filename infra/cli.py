@@ -67,6 +67,7 @@ def _add_stack(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stream", default="flights", metavar="S", help="a folder under schemas/ (flights)")
     parser.add_argument("--partitions", type=_count, default=3, metavar="P", help="partitions of a topic (3)")
     parser.add_argument("--broker", default="embedded", metavar="embedded|kafka|HOST:PORT", help="which log (embedded)")
+    parser.add_argument("--brokers", type=int, choices=(1, 3), default=1, help="nodes of --broker kafka (1)")
 
 
 def _count(text: str) -> int:
@@ -86,7 +87,7 @@ def _speed(text: str) -> float:
 
 
 def _options(given: argparse.Namespace, *, fresh: bool) -> Options:
-    return Options(given.stream, given.partitions, given.broker, given.run_dir, fresh)
+    return Options(given.stream, given.partitions, given.broker, given.run_dir, fresh, given.brokers)
 
 
 def _demo(given: argparse.Namespace) -> int:

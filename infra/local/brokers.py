@@ -10,7 +10,7 @@ import secrets
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from infra.local import apache_kafka
-from infra.local.apache_kafka import BrokerUnavailable
+from infra.local.apache_kafka import BrokerUnavailable, Node
 from infra.local.processes import Children
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "free_ports",
     "kafka",
     "start",
+    "wait_in_sync",
     "wait_joined",
     "wait_ready",
 ]
@@ -41,6 +42,8 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Broker:
+    """`address` is what clients connect to: one address, or several joined by commas."""
+
     address: str
     kind: str
     version: str
@@ -54,12 +57,15 @@ class TopicSpec:
     config: Mapping[str, str] = field(default_factory=dict)
 
 
-def start(spec: str, children: Children, run_dir: Path) -> Broker:
-    """Start, or point at, the broker that `spec` names: `embedded`, `kafka` or `HOST:PORT` (several with commas)."""
+def start(spec: str, children: Children, run_dir: Path, nodes: int = 1) -> Broker:
+    """Start, or point at, the broker that `spec` names: `embedded`, `kafka` or `HOST:PORT` (several with commas).
+
+    `nodes` is how many Apache Kafka shall have.
+    """
     if spec == "embedded":
         return embedded(children, free_ports(1)[0])
     if spec == "kafka":
-        return kafka(children, run_dir, free_ports(1)[0])
+        return kafka(children, run_dir, nodes)
     if all(re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[\w.-]+):\d{1,5}", address) for address in spec.split(",")):
         return external(spec)
     raise ValueError(f"a broker is 'embedded', 'kafka' or HOST:PORT, not {spec!r}")
@@ -78,12 +84,14 @@ def embedded(children: Children, port: int) -> Broker:
     return Broker(f"127.0.0.1:{port}", "embedded", version)
 
 
-def kafka(children: Children, run_dir: Path, port: int) -> Broker:
-    """Start Apache Kafka, broker and controller in one process, with its data under `run_dir/kafka`."""
-    controller = next(other for other in free_ports(2) if other != port)
-    version, argv = apache_kafka.prepare((run_dir / "kafka").resolve(), port, controller)
-    children.start("kafka", argv)
-    return Broker(f"127.0.0.1:{port}", "kafka", version)
+def kafka(children: Children, run_dir: Path, nodes: int = 1) -> Broker:
+    """Start Apache Kafka with its data under `run_dir/kafka`: the child `kafka`, or one KRaft quorum of `kafka-N`."""
+    ports = free_ports(2 * nodes)
+    cluster = [Node(n + 1, ports[2 * n], ports[2 * n + 1]) for n in range(nodes)]
+    version, commands = apache_kafka.prepare((run_dir / "kafka").resolve(), cluster)
+    for node, argv in zip(cluster, commands, strict=True):
+        children.start("kafka" if nodes == 1 else f"kafka-{node.id}", argv, kind="kafka")
+    return Broker(",".join(node.address for node in cluster), "kafka", version)
 
 
 def external(address: str) -> Broker:
@@ -94,25 +102,53 @@ def external(address: str) -> Broker:
 def wait_ready(
     broker: Broker, children: Children, timeout: float = 60.0, settings: Mapping[str, str] | None = None
 ) -> None:
-    """Return once the broker answers; ChildDied if it ended, BrokerUnavailable after `timeout` seconds.
+    """Return once the broker answers, with all its nodes if they are ours.
 
-    `settings` are librdkafka's, for a cluster with TLS or SASL.
+    ChildDied if one ended, BrokerUnavailable after `timeout` seconds. `settings` are librdkafka's, for a cluster with
+    TLS or SASL.
     """
-    deadline = time.monotonic() + timeout
     with _admin(broker, settings) as client:
-        while (reason := _silence(client)) is not None:
-            children.check()
-            if time.monotonic() > deadline:
-                raise BrokerUnavailable(f"no answer from {broker.address} in {timeout:g} s: {reason}")
+        _wait(children, timeout, lambda: _silence(broker, client))
 
 
-def _silence(client: AdminClient) -> str | None:
+def _silence(broker: Broker, client: AdminClient) -> str | None:
     """Return why the broker gave no answer, None if it did."""
     try:
-        client.list_topics(timeout=0.5)
+        up = len(client.list_topics(timeout=0.5).brokers)
     except KafkaException as error:
-        return str(error.args[0].str())
-    return None
+        return f"no answer from {broker.address}: {error.args[0].str()}"
+    nodes = len(broker.address.split(",")) if broker.kind == "kafka" else 1
+    return f"{up} of the {nodes} brokers {broker.address} are up" if up < nodes else None
+
+
+def wait_in_sync(broker: Broker, children: Children, timeout: float = 60.0) -> None:
+    """Return once every replica of every topic has all that its leader has: any one node may then be lost."""
+    with _admin(broker, None) as client:
+        _wait(children, timeout, lambda: _behind(client))
+
+
+def _behind(client: AdminClient) -> str | None:
+    try:
+        topics = client.list_topics(timeout=5).topics
+    except KafkaException as error:
+        return f"no list of topics: {error.args[0].str()}"
+    behind = [
+        f"{name}[{n}]"
+        for name, topic in topics.items()
+        for n, partition in topic.partitions.items()
+        if set(partition.isrs) != set(partition.replicas)
+    ]
+    return f"replicas behind: {', '.join(behind)}" if behind else None
+
+
+def _wait(children: Children, timeout: float, lacking: Callable[[], str | None]) -> None:
+    """Return once nothing is lacking; ChildDied if a child died, BrokerUnavailable after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while (lack := lacking()) is not None:
+        children.check()
+        if time.monotonic() > deadline:
+            raise BrokerUnavailable(f"after {timeout:g} s: {lack}")
+        time.sleep(0.05)
 
 
 def create_topics(broker: Broker, topics: Mapping[str, TopicSpec], settings: Mapping[str, str] | None = None) -> None:
@@ -147,25 +183,27 @@ def _wait_visible(client: AdminClient, names: set[str], timeout: float = 10.0) -
 def wait_joined(
     broker: Broker,
     children: Children,
-    groups: Sequence[str],
+    groups: Mapping[str, int],
     timeout: float = 60.0,
     settings: Mapping[str, str] | None = None,
 ) -> None:
-    """Return once every consumer group has its members and they share its partitions."""
-    client, deadline = _admin(broker, settings), time.monotonic() + timeout
-    while not _all_stable(client, groups):
-        children.check()
-        if time.monotonic() > deadline:
-            raise BrokerUnavailable(f"after {timeout:g} s not all of these read yet: {', '.join(groups)}")
-        time.sleep(0.1)
+    """Return once every consumer group has so many members, and they share its partitions."""
+    with _admin(broker, settings) as client:
+        _wait(children, timeout, lambda: _apart(client, groups))
 
 
-def _all_stable(client: AdminClient, groups: Sequence[str]) -> bool:
+def _apart(client: AdminClient, groups: Mapping[str, int]) -> str | None:
     described = client.describe_consumer_groups(list(groups), request_timeout=10)
     try:
-        return all(future.result().state == ConsumerGroupState.STABLE for future in described.values())
-    except KafkaException:
-        return False
+        found = {name: future.result() for name, future in described.items()}
+    except KafkaException as error:
+        return f"no word of the consumer groups: {error.args[0].str()}"
+    apart = [
+        name
+        for name, group in found.items()
+        if group.state != ConsumerGroupState.STABLE or len(group.members) < groups[name]
+    ]
+    return f"not all of these read yet: {', '.join(apart)}" if apart else None
 
 
 def free_ports(n: int) -> list[int]:

@@ -1,7 +1,8 @@
 """The processes that the launcher starts: each has a log file, none outlives the launcher, and a death is named.
 
 A child runs in a session of its own, so a terminal's Ctrl-C reaches only the launcher, which then stops its children in
-reverse order of start: SIGTERM to all, one shared grace, then SIGKILL to what is left.
+reverse order of start: SIGTERM to all, one shared grace, then SIGKILL to what is left. What was stopped or killed on
+purpose, with a verb of its Child, has not died.
 """
 
 import contextlib
@@ -10,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -23,7 +24,7 @@ class ChildDied(RuntimeError):  # noqa: N818 - an event, in the past tense
 
 
 class Child:
-    """One process that we started."""
+    """One process that we started, and can start again. Its `kind` is what it is one of: `features-2` is `features`."""
 
     def __init__(
         self,
@@ -31,14 +32,25 @@ class Child:
         argv: Sequence[str | Path],
         *,
         logs: Path,
+        kind: str | None = None,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
+        before: Callable[[], None] | None = None,
     ) -> None:
-        """Start `argv`, appending its output to `logs/name.log`; `env` is its whole environment (default: ours)."""
+        """Start `argv`, appending its output to `logs/name.log`; `env` is its whole environment (default: ours).
+
+        `before` is called each time before it is started: it clears away what an earlier process may have left.
+        """
         logs.mkdir(parents=True, exist_ok=True)
-        self.name = name
+        self.name, self.kind = name, kind or name
         self.argv = tuple(map(str, argv))
         self.log = logs / f"{name}.log"
+        self._env, self._cwd, self._before = env, cwd, before
+        self._begin()
+
+    def _begin(self) -> None:
+        if self._before is not None:
+            self._before()
         self.stopping = False
         with self.log.open("ab") as log:
             self._log_begins = log.tell()
@@ -47,8 +59,8 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=env,
-                cwd=cwd,
+                env=self._env,
+                cwd=self._cwd,
                 start_new_session=True,
             )
 
@@ -65,6 +77,16 @@ class Child:
     def alive(self) -> bool:
         return self.exit_code is None
 
+    @property
+    def died(self) -> bool:
+        """Whether it ended without being stopped or killed by us."""
+        return not self.stopping and not self.alive
+
+    @property
+    def death(self) -> str:
+        """How it died, and what it said last."""
+        return f"{self.name} exited with code {self.exit_code}; {self.log} ends:\n{self.tail()}"
+
     def tail(self, n: int = 15) -> str:
         """Return the last `n` lines of its log, none from an earlier process of the same name."""
         with self.log.open("rb") as log:
@@ -72,9 +94,10 @@ class Child:
             return b"".join(log.readlines()[-n:]).decode(errors="replace").rstrip()
 
     def terminate(self) -> None:
-        """Ask it to end, without waiting."""
+        """Ask it to end, without waiting; a paused one must go on to hear it."""
         self.stopping = True
         self._process.terminate()
+        self.resume()
 
     def reap(self, grace: float) -> None:
         """Wait for its end and that of what it started; after `grace` seconds kill its process group."""
@@ -98,37 +121,73 @@ class Child:
         self.terminate()
         self.reap(grace)
 
+    def kill(self) -> None:
+        """Kill it and what it started, as a crash would; return when they are gone."""
+        self.stopping = True
+        self._group_signalled(signal.SIGKILL)
+        self.reap(1.0)
+
+    def pause(self) -> None:
+        """Freeze it and what it started; to others it looks alive and does not answer."""
+        self._group_signalled(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._group_signalled(signal.SIGCONT)
+
+    def restart(self) -> None:
+        """Start it as it was started first, with the same command and environment; kill what is left of it before."""
+        self.kill()
+        self._begin()
+
 
 class Children:
-    """The processes of one run, in order of start; leaving the context stops them all."""
+    """The processes of one run by name, in order of start; leaving the context stops them all."""
 
     def __init__(self, logs: Path) -> None:
         self.logs = logs
-        self._started: list[Child] = []
+        self._started: dict[str, Child] = {}
+
+    def __iter__(self) -> Iterator[Child]:
+        return iter(list(self._started.values()))
+
+    def __getitem__(self, name: str) -> Child:
+        if name not in self._started:
+            raise LookupError(f"no child {name!r}; there are {', '.join(self._started) or 'none'}")
+        return self._started[name]
 
     def start(
         self,
         name: str,
         argv: Sequence[str | Path],
         *,
+        kind: str | None = None,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
+        before: Callable[[], None] | None = None,
     ) -> Child:
-        child = Child(name, argv, logs=self.logs, env=env, cwd=cwd)
-        self._started.append(child)
+        """Start a child; raise ValueError if one of that name runs."""
+        if name in self._started and self._started[name].alive:
+            raise ValueError(f"{name} runs already, as process {self._started[name].pid}")
+        child = Child(name, argv, logs=self.logs, kind=kind, env=env, cwd=cwd, before=before)
+        self._started[name] = child
         return child
+
+    def remove(self, name: str) -> None:
+        """Stop a child and forget it."""
+        self[name].stop()
+        del self._started[name]
 
     def check(self) -> None:
         """Raise ChildDied for the first child that ended without being stopped by us."""
-        for child in self._started:
-            if not child.stopping and not child.alive:
-                raise ChildDied(f"{child.name} exited with code {child.exit_code}; {child.log} ends:\n{child.tail()}")
+        for child in self:
+            if child.died:
+                raise ChildDied(child.death)
 
     def stop(self, grace: float = 10.0) -> None:
         deadline = time.monotonic() + grace
-        for child in reversed(self._started):
+        for child in reversed(list(self)):
             child.terminate()
-        for child in reversed(self._started):
+        for child in reversed(list(self)):
             child.reap(deadline - time.monotonic())
 
     def __enter__(self) -> Self:

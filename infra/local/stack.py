@@ -39,6 +39,11 @@ class Options:
     broker: str = "embedded"
     run_dir: Path = REPOSITORY / ".run"
     fresh: bool = True
+    brokers: int = 1
+
+    def __post_init__(self) -> None:
+        if self.brokers != 1 and self.broker != "kafka":
+            raise ValueError(f"--brokers {self.brokers} needs --broker kafka; {self.broker} is not ours to multiply")
 
 
 class AlreadyUp(RuntimeError):  # noqa: N818 - a state that the operator can change, as the message says
@@ -106,14 +111,14 @@ class Stack:
 
     def _start(self) -> None:
         make_keys(self.data / "keys")
-        self.broker = brokers.start(self.options.broker, self._children, self.folder)
+        self.broker = brokers.start(self.options.broker, self._children, self.folder, self.options.brokers)
         address = triton.start(self._children, self.folder, self.data, self.stream)
         brokers.wait_ready(self.broker, self._children)
         brokers.create_topics(self.broker, self._topics())
         self._start_services(address)
         self.triton = triton.wait_ready(address, f"{self.stream.name}_online", self._children)
         self._wait_ingestion()
-        groups = [f"{self.stream.name}.{service}" for service in SERVICES if service != "ingestion"]
+        groups = {f"{self.stream.name}.{service}": 1 for service in SERVICES if service != "ingestion"}
         brokers.wait_joined(self.broker, self._children, groups)
         self._wait_first_version()
         running = Running(os.getpid(), self.broker.address, self.ingestion, str(self.data))

@@ -9,6 +9,7 @@ import hashlib
 import os
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tritonclient import grpc
@@ -75,7 +76,7 @@ def start(children: Children, run_dir: Path, data: Path, stream: Stream) -> str:
         f"--load-model={stream.name}_online",
         *listen,
     ]
-    children.start("triton", argv, env=_environment())
+    children.start("triton", argv, env=_environment(), before=partial(clean, run_dir))
     return f"127.0.0.1:{rpc}"
 
 

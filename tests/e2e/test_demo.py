@@ -292,6 +292,8 @@ def test_ctrl_c_ends_it_at_any_moment(launcher: Launcher, moment: str) -> None:
     [
         (["demo", "--stream", "tides"], 1, r"no stream 'tides': .*Streams here: .*'flights'"),
         (["demo", "--broker", "rabbit"], 1, r"a broker is 'embedded', 'kafka' or HOST:PORT"),
+        (["demo", "--brokers", "3"], 1, r"--brokers 3 needs --broker kafka; embedded is"),
+        (["up", "--broker", "kafka", "--brokers", "2"], 2, r"--brokers: invalid choice: 2 \(choose from 1, 3\)"),
         (["demo", "--events", "none"], 2, r"expected a number from 1, got 'none'"),
         (["demo", "--speed", "-1"], 2, r"expected a number above 0 or 'max', got '-1'"),
         (["verify"], 1, r"no run of flights is up here"),
