@@ -76,11 +76,14 @@ class KafkaSource:
 
     def subscribe(self, topics: Sequence[str], listener: Listener) -> None:
         def assign(_: Consumer, partitions: list[TopicPartition]) -> None:
-            self._starting = {}
+            starting: dict[Position, int] = {}
+            self._starting = starting
             self._membership = self._join()
-            listener.assigned(_positions(partitions))
-            self.consumer.assign(partitions_at(self._starting))
-            self._starting = None
+            try:
+                listener.assigned(_positions(partitions))
+            finally:  # on an error the client assigns them itself, to be sought once the listener knows where
+                self._starting = None
+            self.consumer.assign(partitions_at(starting))
 
         self.consumer.subscribe(
             list(topics),

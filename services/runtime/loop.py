@@ -9,10 +9,12 @@ not be committed restores everything that is assigned in the same way.
 import logging
 import time
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from typing import Protocol
 
 from services.runtime.errors import Retry
 from services.runtime.records import Outgoing, Position, Record
+from services.runtime.saving import Saver
 from services.runtime.snapshots import Snapshots
 from services.runtime.stage import Stage
 from services.runtime.transport import Sink, Source
@@ -58,16 +60,16 @@ class Loop:
         poll_s: float = 0.2,
         snapshot_every_s: float = 10.0,
         clock: Clock | None = None,
+        writer: Executor | None = None,
     ) -> None:
         self._stage, self._source, self._sink, self._snapshots = stage, source, sink, snapshots
         self._topics, self._batch, self._poll_s = list(topics), batch, poll_s
-        self._snapshot_every_s = snapshot_every_s
         self._clock = clock or SystemClock()
+        self._saver = Saver(snapshots, stage, self._offsets, self._clock, snapshot_every_s, writer)
         self._next: dict[Position, int] = {}  # the first offset not folded yet
         self._muted: dict[Position, int] = {}  # still restoring: the committed offset to fold up to, in silence
-        self._dirty: set[int] = set()  # partitions that moved since their last snapshot
+        self._reassigned: set[Position] = set()  # what came or went during the poll at hand
         self._ahead = False  # cores may have folded what was not committed: not to be snapshot, only to be restored
-        self._snapshot_due = self._clock.now() + snapshot_every_s
         self._backoff = 0.0  # grows until a commit succeeds
         self._stopping = False
         self.folded = 0  # records folded and committed
@@ -96,29 +98,38 @@ class Loop:
 
     def close(self) -> None:
         """Leave: snapshot what moved, unless an error came between a fold and its commit, and leave the group."""
-        self._write_snapshots(self._dirty)
+        self._save({position.partition for position in self._next})
+        self._saver.close()
         self._source.close()
         self._sink.close()
 
     def _step(self) -> None:
+        self._reassigned.clear()
         polled = self._source.poll(self._batch, self._poll_s)
         self._ahead = True
-        records = self._live(polled)
+        records = self._live(self._current(polled))
         outgoing = self._stage.fold(_by_partition(records)) if records else []
         if not self._muted:
             outgoing += self._stage.extra()
         if records or outgoing:
             self._commit(records, outgoing)
         self._ahead = False
-        if self._clock.now() >= self._snapshot_due:
-            self._write_snapshots(self._dirty)
-            self._snapshot_due = self._clock.now() + self._snapshot_every_s
+        self._saver.save_due()
+
+    def _current(self, polled: Sequence[Record]) -> Sequence[Record]:
+        """Leave out what was read of partitions that came or went in the same poll; those that stay read it again."""
+        stale = {record.position for record in polled} & self._reassigned
+        if not stale:
+            return polled
+        self._source.seek({position: self._next[position] for position in stale if position in self._next})
+        return [record for record in polled if record.position not in stale]
 
     def _commit(self, records: Sequence[Record], outgoing: Sequence[Outgoing]) -> None:
         offsets = {record.position: record.offset + 1 for record in records}
         self._sink.commit(outgoing, offsets)
         self._next |= offsets
-        self._dirty |= {position.partition for position in offsets}
+        for position in offsets:
+            self._saver.moved(position.partition)
         self.folded += len(records)
         self._backoff = 0.0
 
@@ -126,28 +137,26 @@ class Loop:
 
     def assigned(self, positions: Sequence[Position]) -> None:
         log.info("assigned %s", _names(positions))
+        self._reassigned |= set(positions)
+        self._next |= dict.fromkeys(positions, 0)  # known, should restoring them have to be tried again
         self._restore(positions)
 
     def revoked(self, positions: Sequence[Position]) -> None:
         log.info("revoked %s", _names(positions))
-        self._write_snapshots(self._dirty & {position.partition for position in positions})
+        self._save({position.partition for position in positions})
         self.lost(positions)
 
     def lost(self, positions: Sequence[Position]) -> None:
+        self._reassigned |= set(positions)
         for position in positions:
             self._next.pop(position, None)
             self._muted.pop(position, None)
-            self._dirty.discard(position.partition)
+            self._saver.forget(position.partition)
             self._stage.close(position.partition)
 
-    def _write_snapshots(self, partitions: set[int]) -> None:
-        if self._ahead:
-            return
-        for partition in sorted(partitions):
-            state = self._stage.snapshot(partition)
-            if state is not None:
-                self._snapshots.write(partition, self._offsets(partition), state)
-        self._dirty = self._dirty - partitions
+    def _save(self, partitions: set[int]) -> None:
+        if not self._ahead:
+            self._saver.save(partitions)
 
     def _offsets(self, partition: int) -> dict[str, int]:
         return {p.topic: offset for p, offset in self._next.items() if p.partition == partition}
@@ -194,6 +203,7 @@ class Loop:
             self._stage.fold({partition: old})
         for record in old:
             self._next[record.position] = record.offset + 1
+            self._saver.moved(partition)
         arrived = [p for p, offset in self._muted.items() if p.partition == partition and self._next[p] >= offset]
         for position in arrived:
             del self._muted[position]

@@ -1,21 +1,31 @@
 """The log in memory: the same contracts as `kafka.py` in one process, for tests of cores, stages and the loop."""
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor, Future
+from typing import Any, TypeVar
 from zlib import crc32
 
 from services.runtime.errors import Retry
 from services.runtime.records import Outgoing, Position, Record
 from services.runtime.transport import Listener, Offsets
 
+Result = TypeVar("Result")
+
 
 class MemoryLog:
-    """Topics, partitions and one group's committed offsets. `fail_next` makes that many commits raise Retry."""
+    """Topics, partitions and one group: its committed offsets, and who reads what.
+
+    `wanted` says which member shall have a partition. When a member polls it takes what is free and meant for it, and
+    gives up what is meant for another. `fail_next` makes that many commits raise Retry.
+    """
 
     def __init__(self, partitions: int = 1) -> None:
         self.partitions = partitions
         self.topics: dict[Position, list[Record]] = defaultdict(list)
         self.committed: dict[Position, int] = {}
+        self.wanted: dict[int, MemorySource] = {}
+        self.owners: dict[int, MemorySource] = {}
         self.fail_next = 0
 
     def append(self, out: Outgoing) -> None:
@@ -26,30 +36,74 @@ class MemoryLog:
     def read(self, topic: str) -> list[Record]:
         return [r for position in sorted(self.topics) if position.topic == topic for r in self.topics[position]]
 
+    def share(self, members: Sequence["MemorySource"]) -> None:
+        """Deal the partitions out among these members; those of any other are free at once: it is thought dead."""
+        self.wanted = {p: members[p % len(members)] for p in range(self.partitions) if members}
+        self.owners = {p: owner for p, owner in self.owners.items() if owner in members}
+
 
 class MemorySource:
-    """A member that is assigned every partition at its first poll."""
+    """A member of the group. Alone, it takes over every partition at its first poll."""
 
-    def __init__(self, log: MemoryLog) -> None:
-        self._log = log
+    def __init__(self, log: MemoryLog, *, alone: bool = True) -> None:
+        self._log, self._alone = log, alone
+        self._topics: Sequence[str] = ()
+        self._listener: Listener | None = None
+        self._mine: set[int] = set()
         self._next: dict[Position, int] = {}
         self._paused: set[Position] = set()
-        self._waiting: tuple[Sequence[str], Listener] | None = None
 
     def subscribe(self, topics: Sequence[str], listener: Listener) -> None:
-        self._waiting = (topics, listener)
+        self._topics, self._listener = topics, listener
+        if self._alone:
+            self._mine.clear()
+            self._log.owners.clear()
+            self._log.share([self])
 
     def poll(self, limit: int, timeout: float) -> list[Record]:
         del timeout
-        if self._waiting is not None:
-            (topics, listener), self._waiting = self._waiting, None
-            listener.assigned([Position(t, p) for p in range(self._log.partitions) for t in topics])
+        return [] if self._rebalance() else self._take(limit)
+
+    def _take(self, limit: int) -> list[Record]:
         records: list[Record] = []
         for position in sorted(set(self._next) - self._paused):
             start = self._next[position]
             records += self._log.topics[position][start : start + limit - len(records)]
         self._next |= {record.position: record.offset + 1 for record in records}
         return records
+
+    def _rebalance(self) -> bool:
+        """Be told of what was lost, then give up all if anything is meant for another, then take what is free."""
+        if self._listener is None:
+            return False
+        before = set(self._mine)
+        owned = {p for p, owner in self._log.owners.items() if owner is self}
+        wanted = {p for p, member in self._log.wanted.items() if member is self}
+        self._leave(self._mine - owned, self._listener.lost)
+        if owned - wanted:
+            self._leave(owned, self._listener.revoked)
+        if free := sorted(wanted - self._log.owners.keys()):
+            self._log.owners |= dict.fromkeys(free, self)
+            self._mine |= set(free)
+            self._next |= self.committed(self._positions(free))
+            self._listener.assigned(self._positions(free))
+        return bool(free) or self._mine != before
+
+    def _leave(self, partitions: set[int], tell: Callable[[Sequence[Position]], None]) -> None:
+        if not partitions:
+            return
+        positions = self._positions(sorted(partitions))
+        tell(positions)
+        self._mine -= partitions
+        self._next = {position: offset for position, offset in self._next.items() if position not in positions}
+        self._paused -= set(positions)
+        self._log.owners = {p: o for p, o in self._log.owners.items() if o is not self or p not in partitions}
+
+    def _positions(self, partitions: Sequence[int]) -> list[Position]:
+        return [Position(topic, partition) for partition in partitions for topic in self._topics]
+
+    def owns(self, positions: Iterable[Position]) -> bool:
+        return all(self._log.owners.get(position.partition) is self for position in positions)
 
     def committed(self, positions: Sequence[Position]) -> Offsets:
         return {position: self._log.committed.get(position, 0) for position in positions}
@@ -64,25 +118,40 @@ class MemorySource:
         self._paused -= set(positions)
 
     def close(self) -> None:
-        self._next.clear()
+        if self._listener is not None:
+            self._leave(set(self._mine), self._listener.revoked)
 
 
 class MemorySink:
-    """Commits to the log at once, or not at all."""
+    """Commits to the log at once, or not at all; with a `source`, only what that member owns."""
 
-    def __init__(self, log: MemoryLog) -> None:
-        self._log = log
+    def __init__(self, log: MemoryLog, source: MemorySource | None = None) -> None:
+        self._log, self._source = log, source
 
     def commit(self, outgoing: Sequence[Outgoing], offsets: Offsets) -> None:
         if self._log.fail_next:
             self._log.fail_next -= 1
             raise Retry("the log was told to fail")
+        if self._source is not None and not self._source.owns(offsets):
+            raise Retry("the partitions belong to another member now")
         for out in outgoing:
             self._log.append(out)
         self._log.committed |= offsets
 
     def close(self) -> None:
         pass
+
+
+class Inline(Executor):
+    """Does at once what is submitted, in the caller's thread, so that a test knows when it was done."""
+
+    def submit(self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Future[Result]:  # noqa: ANN401 - its own
+        future: Future[Result] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Retry as error:
+            future.set_exception(error)
+        return future
 
 
 class ManualClock:

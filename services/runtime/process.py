@@ -45,7 +45,7 @@ def _end(status: int) -> NoReturn:
 
 def serve(name: str, settings: Settings, stream: Stream, inputs: Sequence[str], stage: Stage, fingerprint: str) -> None:
     """Drive a stage over its input topics until SIGTERM or SIGINT; `fingerprint` names what its snapshots depend on."""
-    snapshots = Snapshots(settings.data, stream.name, name, fingerprint)
+    snapshots = Snapshots(settings.data, stream.name, name, fingerprint, settings.snapshots)
     source = KafkaSource(settings, name)
     sink = open_sink(stream.pipeline.stream.guarantee, settings, name, source)
     loop = Loop(

@@ -28,6 +28,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     schemas: Path = SERVICES.parent / "schemas"
     broker: str = "127.0.0.1:9092"
     data: Path = SERVICES.parent / ".run"  # snapshots, artifacts, keys
+    snapshots: str = ""  # a folder or an fsspec URL, such as s3://bucket/prefix; empty: `<data>/state`
     batch: Count = 2000  # records that one transaction may hold
     poll_s: Seconds = 0.2  # how long an idle loop waits before it looks at its other duties
     fetch_wait_ms: Count = 20  # how long the broker may hold back an empty answer

@@ -1,17 +1,19 @@
 """Snapshots: a partition's state at an offset, so that a restart folds only what came after.
 
-One file per snapshot: a JSON line (what it is, how far each input was read) and the state, sealed with the
-installation's signature, which is its checksum too. Files appear whole (write, sync, rename) and the oldest go.
+One file per snapshot, `<stream>/<service>/<partition>/<offsets>.snapshot`: a line, and the state. The line is a
+signature in hexadecimal and a JSON header, which says what the state is, how far each input was read, and the state's
+SHA-256. The installation signs the header alone: a digest of a large state costs a quarter of a signature of it.
 """
 
-import os
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 
 import msgspec
 
 from services.runtime.errors import Stop
-from services.runtime.signing import Signer, Verifier
+from services.runtime.signing import SIGNATURE_BYTES, Signer, Verifier
+from services.runtime.stores import open_store
 
 KEEP = 3
 
@@ -22,6 +24,7 @@ class Header(msgspec.Struct, frozen=True):
     fingerprint: str
     partition: int
     offsets: dict[str, int]
+    sha256: str
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -29,41 +32,45 @@ class Snapshot(msgspec.Struct, frozen=True):
     state: bytes
 
 
+class _Unusable(Exception):  # noqa: N818 - said of a file, and caught at once
+    """Why a file is passed over."""
+
+
 class Snapshots:
-    """The snapshots of one service on one stream, under `<data>/state/<stream>/<service>/<partition>/`.
+    """The snapshots of one service on one stream, at `where`: a folder or an fsspec URL; `<data>/state` if empty.
 
     `fingerprint` names what the state depends on (the feature set, the model's definition): a snapshot of another one
     is passed over, as is a damaged or foreign file, and the state is folded from an older one or from the beginning.
     """
 
-    def __init__(self, data: Path, stream: str, service: str, fingerprint: str) -> None:
-        self._folder = data / "state" / stream / service
+    def __init__(self, data: Path, stream: str, service: str, fingerprint: str, where: str = "") -> None:
+        self._store = open_store(where or str(data / "state"))
+        self._folder = f"{stream}/{service}"
         self._fingerprint = fingerprint
         self._signer = Signer(data / "keys")
         self._verifier = Verifier(data / "keys")
         self._refused: list[str] = []
 
     def write(self, partition: int, offsets: Mapping[str, int], state: bytes) -> None:
-        folder = self._folder / str(partition)
-        folder.mkdir(parents=True, exist_ok=True)
-        header = msgspec.json.encode(Header(self._fingerprint, partition, dict(offsets)))
-        target = folder / f"{sum(offsets.values()):020d}.snapshot"
-        _write_whole(target, self._signer.seal(self._name(partition), header + b"\n" + state))
-        self._prune(folder, target)
-
-    def _prune(self, folder: Path, newest: Path) -> None:
-        """Keep the last few, and none that is ahead of what was just written: it is of a log that is gone."""
-        found = sorted(folder.glob("*.snapshot"))
-        ahead = [path for path in found if path.name > newest.name]
-        for path in [*ahead, *[path for path in found if path not in ahead][:-KEEP]]:
-            path.unlink(missing_ok=True)
+        """Write one and remove the oldest. Raise Retry if the store fails: those that are there stand."""
+        header = Header(self._fingerprint, partition, dict(offsets), sha256(state).hexdigest())
+        path = f"{self._folder}/{partition}/{sum(offsets.values()):020d}.snapshot"
+        self._store.write(path, self._line(header), state)
+        for old in [other for other in self._newest_first(partition) if other <= path][KEEP:]:
+            self._store.remove(old)
 
     def newest(self, partition: int, committed: Mapping[str, int]) -> Snapshot | None:
-        """Return the newest usable snapshot that is not ahead of `committed` on any input, or None."""
-        for path in sorted((self._folder / str(partition)).glob("*.snapshot"), reverse=True):
-            snapshot = self._read(path, partition)
-            if snapshot is not None and not _ahead(snapshot.header.offsets, committed):
-                return snapshot
+        """Return the newest usable snapshot that is not ahead of `committed` on any input, or None.
+
+        Raise Retry or Stop if the store can't say; that is not the same as to have none.
+        """
+        for path in self._newest_first(partition):
+            found = self._store.read(path)
+            try:
+                if found is not None:  # else another process pruned it
+                    return self._open(path, partition, *found, committed)
+            except _Unusable as reason:
+                self._refused.append(f"{self._store.place(path)}: {reason}")
         return None
 
     def take_refused(self) -> list[str]:
@@ -71,33 +78,35 @@ class Snapshots:
         refused, self._refused = self._refused, []
         return refused
 
-    def _read(self, path: Path, partition: int) -> Snapshot | None:
-        try:
-            payload = self._verifier.open(self._name(partition), path.read_bytes())
-        except FileNotFoundError:  # another process pruned it
-            return None
-        except Stop as error:
-            self._refused.append(f"{path}: {error}")
-            return None
-        line, _, state = payload.partition(b"\n")
-        header = msgspec.json.decode(line, type=Header)
+    def _newest_first(self, partition: int) -> list[str]:
+        folder = f"{self._folder}/{partition}"
+        names = [name for name in self._store.names(folder) if name.endswith(".snapshot")]
+        return [f"{folder}/{name}" for name in reversed(names)]
+
+    def _open(self, path: str, partition: int, line: bytes, state: bytes, committed: Mapping[str, int]) -> Snapshot:
+        header = self._header(line, partition)
+        if any(offset > committed.get(topic, 0) for topic, offset in header.offsets.items()):
+            self._store.remove(path)  # before the log that took the other's place reaches its offset
+            raise _Unusable("ahead of what was committed, so of a log that is gone; removed")
         if header.fingerprint != self._fingerprint:
-            self._refused.append(f"{path}: of {header.fingerprint}, while this service now runs {self._fingerprint}")
-            return None
+            raise _Unusable(f"of {header.fingerprint}, while this service now runs {self._fingerprint}")
+        if header.sha256 != sha256(state).hexdigest():
+            raise _Unusable(f"torn or damaged: its {len(state)} bytes are not those that were signed for")
         return Snapshot(header, state)
 
+    # The line: `signature header`, and a line break
+
+    def _line(self, header: Header) -> bytes:
+        sealed = self._signer.seal(self._name(header.partition), msgspec.json.encode(header))
+        return b"%s %s\n" % (sealed[:SIGNATURE_BYTES].hex().encode(), sealed[SIGNATURE_BYTES:])
+
+    def _header(self, line: bytes, partition: int) -> Header:
+        signature, _, header = line.partition(b" ")
+        try:
+            sealed = bytes.fromhex(signature.decode()) + header.removesuffix(b"\n")
+            return msgspec.json.decode(self._verifier.open(self._name(partition), sealed), type=Header)
+        except (Stop, ValueError, msgspec.DecodeError) as error:
+            raise _Unusable("not signed by this installation for this place, or damaged") from error
+
     def _name(self, partition: int) -> str:
-        return f"snapshot/{self._folder.parent.name}/{self._folder.name}/{partition}"
-
-
-def _ahead(offsets: Mapping[str, int], committed: Mapping[str, int]) -> bool:
-    return any(offset > committed.get(topic, 0) for topic, offset in offsets.items())
-
-
-def _write_whole(target: Path, content: bytes) -> None:
-    draft = target.with_suffix(".draft")
-    with draft.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.rename(target)
+        return f"snapshot/{self._folder}/{partition}"

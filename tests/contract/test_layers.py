@@ -25,6 +25,7 @@ HOMES = {
         "ingestion/producer.py",
     },
     "cryptography": {"runtime/signing.py"},
+    "fsspec": {"runtime/remote_store.py"},
     "numba": {"features/kernels.py"},
     "river": {"learner/model.py"},
     "starlette": {"ingestion/app.py", "ingestion/body.py", "ingestion/server.py"},

@@ -10,7 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.runtime.loop import Loop
-from services.runtime.memory import ManualClock, MemoryLog, MemorySink, MemorySource
+from services.runtime.memory import Inline, ManualClock, MemoryLog, MemorySink, MemorySource
 from services.runtime.records import Outgoing, Position, Record
 from services.runtime.snapshots import Snapshots
 from services.runtime.stage import Cores
@@ -88,7 +88,9 @@ class World:
             MemorySink(self.log),
             Snapshots(self.data, "s", "x", "rule"),
         )
-        self.loop = Loop(self.topics, *parts, batch=batch, snapshot_every_s=snapshot_every_s, clock=self.clock)
+        self.loop = Loop(
+            self.topics, *parts, batch=batch, snapshot_every_s=snapshot_every_s, clock=self.clock, writer=Inline()
+        )
 
     def append(self, *numbers: int) -> None:
         """Append that many records to each partition of each input."""
