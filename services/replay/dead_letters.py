@@ -101,7 +101,7 @@ def _bounded(letters: Iterable[DeadLetter]) -> Iterator[list[DeadLetter]]:
     size = 0
     for letter in letters:
         held.append(letter)
-        size += len(letter.value)
+        size += len(letter.value or "")
         if len(held) >= LETTERS or size >= BYTES:
             yield held
             held, size = [], 0
