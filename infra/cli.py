@@ -9,11 +9,12 @@ from pathlib import Path
 from types import FrameType
 
 from infra.commands import dead_letter, replay, verify
-from infra.local import demo
+from infra.local import demo, instances
 from infra.local.brokers import BrokerUnavailable
 from infra.local.processes import ChildDied
 from infra.local.replayer import NoSource
 from infra.local.stack import REPOSITORY, AlreadyUp, Options, Stack
+from infra.local.supervision import Supervisor
 from infra.local.triton import TritonUnavailable
 from services.runtime.errors import ThalwegError
 from services.runtime.stream import load_stream
@@ -50,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--report", type=Path, metavar="FILE", help="write what was measured, as JSON")
     show.add_argument("--keep", action="store_true", help="stay up afterwards, until Ctrl-C")
     show.set_defaults(run=_demo)
-    up = commands.add_parser("up", help="run a stream until Ctrl-C")
+    up = commands.add_parser("up", help="run a stream until Ctrl-C; a part that dies is named and started again")
     _add_stack(up)
     up.set_defaults(run=_up)
     for command in (show, up):
@@ -68,6 +69,7 @@ def _add_stack(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--partitions", type=_count, default=3, metavar="P", help="partitions of a topic (3)")
     parser.add_argument("--broker", default="embedded", metavar="embedded|kafka|HOST:PORT", help="which log (embedded)")
     parser.add_argument("--brokers", type=int, choices=(1, 3), default=1, help="nodes of --broker kafka (1)")
+    parser.add_argument("--instances", metavar="SERVICE=N,...", help="run some services more than once (1 of each)")
 
 
 def _count(text: str) -> int:
@@ -87,7 +89,8 @@ def _speed(text: str) -> float:
 
 
 def _options(given: argparse.Namespace, *, fresh: bool) -> Options:
-    return Options(given.stream, given.partitions, given.broker, given.run_dir, fresh, given.brokers)
+    counts = instances.parse(given.instances) if given.instances else {}
+    return Options(given.stream, given.partitions, given.broker, given.run_dir, fresh, given.brokers, counts)
 
 
 def _demo(given: argparse.Namespace) -> int:
@@ -106,9 +109,10 @@ def _up(given: argparse.Namespace) -> int:
             f" {stack.ingestion}/v1/streams/{stream.name}/events, logs in {stack.folder / 'logs'}; Ctrl-C stops it",
             flush=True,
         )
+        supervisor = Supervisor(stack.children)
         while True:
-            stack.check()
-            time.sleep(0.5)
+            supervisor.check()
+            time.sleep(0.2)
 
 
 if __name__ == "__main__":

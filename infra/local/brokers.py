@@ -187,7 +187,7 @@ def wait_joined(
     timeout: float = 60.0,
     settings: Mapping[str, str] | None = None,
 ) -> None:
-    """Return once every consumer group has so many members, and they share its partitions."""
+    """Return once every consumer group has so many members (Tansu lists none), and they share its partitions."""
     with _admin(broker, settings) as client:
         _wait(children, timeout, lambda: _apart(client, groups))
 
@@ -201,7 +201,7 @@ def _apart(client: AdminClient, groups: Mapping[str, int]) -> str | None:
     apart = [
         name
         for name, group in found.items()
-        if group.state != ConsumerGroupState.STABLE or len(group.members) < groups[name]
+        if group.state != ConsumerGroupState.STABLE or 0 < len(group.members) < groups[name]
     ]
     return f"not all of these read yet: {', '.join(apart)}" if apart else None
 

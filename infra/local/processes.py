@@ -11,7 +11,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -183,11 +183,13 @@ class Children:
             if child.died:
                 raise ChildDied(child.death)
 
-    def stop(self, grace: float = 10.0) -> None:
+    def stop(self, grace: float = 10.0, kinds: Collection[str] | None = None) -> None:
+        """Stop all, or those of some kinds, which share one grace."""
         deadline = time.monotonic() + grace
-        for child in reversed(list(self)):
+        ending = [child for child in reversed(list(self)) if kinds is None or child.kind in kinds]
+        for child in ending:
             child.terminate()
-        for child in reversed(list(self)):
+        for child in ending:
             child.reap(deadline - time.monotonic())
 
     def __enter__(self) -> Self:

@@ -4,9 +4,9 @@ import fcntl
 import os
 import shutil
 import socket
-import sys
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TextIO
@@ -14,8 +14,9 @@ from typing import Self, TextIO
 import httpx
 import msgspec
 
-from infra.local import brokers, triton
+from infra.local import brokers, instances, triton
 from infra.local.brokers import Broker, TopicSpec
+from infra.local.instances import SERVICES, Instances
 from infra.local.processes import ChildDied, Children
 from infra.local.triton import Triton
 from services.runtime.kafka import Tail
@@ -24,7 +25,6 @@ from services.runtime.signing import make_keys
 from services.runtime.stream import LARGEST_MESSAGE, TOPICS, UNPARTITIONED, Stream
 
 REPOSITORY = Path(__file__).parents[2]
-SERVICES = ("ingestion", "features", "inference", "labels", "learner")
 PORT = 8080
 READY_S = 60.0
 _EMBEDDED = {"THALWEG_SESSION_TIMEOUT_MS": "3000"}  # Tansu lets a group's first member wait for half of it
@@ -40,8 +40,10 @@ class Options:
     run_dir: Path = REPOSITORY / ".run"
     fresh: bool = True
     brokers: int = 1
+    instances: Mapping[str, int] = field(default_factory=dict)  # one of each service that it does not name
 
     def __post_init__(self) -> None:
+        instances.check(self.instances)
         if self.brokers != 1 and self.broker != "kafka":
             raise ValueError(f"--brokers {self.brokers} needs --broker kafka; {self.broker} is not ours to multiply")
 
@@ -60,18 +62,22 @@ class Running(msgspec.Struct, frozen=True):
 
 
 class Stack:
-    """Starts everything on entry, stops everything on exit. `check` raises ChildDied as soon as a part is dead."""
+    """Starts everything on entry, stops everything on exit. `check` raises ChildDied as soon as a part is dead.
+
+    What runs is in `children`, by name: `stack.children["features"].kill()`; `instances` has more of a service join.
+    """
 
     broker: Broker
     triton: Triton
     ingestion: str
+    instances: Instances
     _lock: TextIO  # held while the run is up; the kernel lets go of it however this process ends
 
     def __init__(self, options: Options, stream: Stream, schemas: Path) -> None:
         self.options, self.stream, self._schemas = options, stream, schemas
         self.folder = options.run_dir / stream.name
         self.data = self.folder / "data"
-        self._children = Children(self.folder / "logs")
+        self.children = Children(self.folder / "logs")
 
     @property
     def settings(self) -> Settings:
@@ -93,7 +99,7 @@ class Stack:
         self._stop()
 
     def check(self) -> None:
-        self._children.check()
+        self.children.check()
 
     def _claim(self) -> None:
         self.options.run_dir.mkdir(parents=True, exist_ok=True)
@@ -111,24 +117,29 @@ class Stack:
 
     def _start(self) -> None:
         make_keys(self.data / "keys")
-        self.broker = brokers.start(self.options.broker, self._children, self.folder, self.options.brokers)
-        address = triton.start(self._children, self.folder, self.data, self.stream)
-        brokers.wait_ready(self.broker, self._children)
+        self.broker = brokers.start(self.options.broker, self.children, self.folder, self.options.brokers)
+        address = triton.start(self.children, self.folder, self.data, self.stream)
+        brokers.wait_ready(self.broker, self.children)
         brokers.create_topics(self.broker, self._topics())
         self._start_services(address)
-        self.triton = triton.wait_ready(address, f"{self.stream.name}_online", self._children)
+        self.triton = triton.wait_ready(address, f"{self.stream.name}_online", self.children)
         self._wait_ingestion()
-        groups = {f"{self.stream.name}.{service}": 1 for service in SERVICES if service != "ingestion"}
-        brokers.wait_joined(self.broker, self._children, groups)
+        brokers.wait_joined(self.broker, self.children, self._groups())
         self._wait_first_version()
         running = Running(os.getpid(), self.broker.address, self.ingestion, str(self.data))
         (self.folder / "running.json").write_bytes(msgspec.json.encode(running))
 
     def _stop(self) -> None:
         (self.folder / "running.json").unlink(missing_ok=True)
-        self._children.stop()
+        self.children.stop(6.0, SERVICES)  # the broker has to answer what they are committing
+        self.children.stop(8.0)
         triton.clean(self.folder)
         self._lock.close()
+
+    def _groups(self) -> dict[str, int]:
+        """Return the consumer group of each service, and how many instances are its members."""
+        services = [service for service in SERVICES if service != "ingestion"]
+        return {f"{self.stream.name}.{service}": self.options.instances.get(service, 1) for service in services}
 
     def _topics(self) -> dict[str, TopicSpec]:
         def spec(kind: str) -> TopicSpec:
@@ -150,10 +161,8 @@ class Stack:
             "THALWEG_INFERENCE_TRITON": triton_address,
             "THALWEG_INGESTION_PORT": str(port),
         }
-        for service in SERVICES:
-            self._children.start(
-                service, [sys.executable, "-m", f"services.{service}"], env=environment, cwd=REPOSITORY
-            )
+        self.instances = Instances(self.children, environment, REPOSITORY)
+        self.instances.start(self.options.instances)
 
     def _wait_first_version(self) -> None:
         """Wait until a model is live: from here on an event is predicted as fast as it ever will be."""
@@ -170,7 +179,7 @@ class Stack:
                 httpx.get(f"{self.ingestion}/healthz", timeout=1).raise_for_status()
             except httpx.HTTPError:
                 if time.monotonic() > deadline:
-                    log = self._children.logs / "ingestion.log"
+                    log = self.children.logs / "ingestion.log"
                     raise ChildDied(f"ingestion does not answer after {READY_S:.0f} s; see {log}") from None
                 time.sleep(0.1)
             else:

@@ -267,6 +267,25 @@ def a_killed_part_ends_the_run(launcher: Launcher) -> None:
     launcher.assert_nothing_left()
 
 
+def test_up_names_what_died_and_starts_it_again(launcher: Launcher) -> None:
+    """`thalweg up`: a service that is killed with -9 is named, comes back, and predicts what waited for it."""
+    launcher.start("up", "--stream", "flights")
+    launcher.wait_said(r"flights is up", 60)
+    running = read_running(launcher.run_dir, "flights")
+    assert running is not None
+    [features] = [pid for pid, command in launcher.processes().items() if "services.features" in command]
+    os.kill(features, signal.SIGKILL)
+    run = Run(running)
+    assert run.post("events", EVENT) == 202
+    launcher.wait_said(r"features exited with code -9; (.|\n)*features starts again in 0\.5 s, death 1 of 5", 20)
+    served = run.wait("predictions", lambda _: True)
+    assert json.loads(served.value)["event_id"] == EVENT["event_id"]
+    assert launcher.process is not None
+    launcher.process.send_signal(signal.SIGTERM)
+    assert launcher.ended(15) == 130, launcher.said
+    launcher.assert_nothing_left()
+
+
 @pytest.mark.parametrize("moment", ["while it starts", "while it runs"])
 def test_ctrl_c_ends_it_at_any_moment(launcher: Launcher, moment: str) -> None:
     """SIGINT: exit 130 within 15 seconds, whatever it was doing, and nothing is left."""
@@ -294,6 +313,9 @@ def test_ctrl_c_ends_it_at_any_moment(launcher: Launcher, moment: str) -> None:
         (["demo", "--broker", "rabbit"], 1, r"a broker is 'embedded', 'kafka' or HOST:PORT"),
         (["demo", "--brokers", "3"], 1, r"--brokers 3 needs --broker kafka; embedded is"),
         (["up", "--broker", "kafka", "--brokers", "2"], 2, r"--brokers: invalid choice: 2 \(choose from 1, 3\)"),
+        (["up", "--instances", "features=2,tides=2"], 1, r"no service 'tides' .*; there are ingestion, features"),
+        (["up", "--instances", "features"], 1, r"takes SERVICE=N, .* not 'features'"),
+        (["up", "--instances", "ingestion=2"], 1, r"ingestion owns the HTTP port"),
         (["demo", "--events", "none"], 2, r"expected a number from 1, got 'none'"),
         (["demo", "--speed", "-1"], 2, r"expected a number above 0 or 'max', got '-1'"),
         (["verify"], 1, r"no run of flights is up here"),

@@ -1,7 +1,5 @@
 """Triton stops answering in the middle of a run: the events wait, inference says so, and nothing is lost or doubled."""
 
-import os
-import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,16 +25,15 @@ def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
 
 def test_an_outage_of_triton_delays_predictions_and_loses_none(stack: Stack) -> None:
     """Events that come while Triton is frozen are predicted once it goes on, exactly once, and the log says why."""
-    group = next(child.pid for child in stack._children._started if child.name == "triton")
     ledger = Ledger(stack.settings, STREAM)
     replayer = Replayer(STREAM, stack.ingestion, records(SCHEMAS, "flights", 1500), float("inf"), stack.check)
-    os.killpg(group, signal.SIGSTOP)
+    stack.children["triton"].pause()
     try:
         sent = replayer.run(lambda: None)
         time.sleep(OUTAGE_S)
         assert not ledger.arrived
     finally:
-        os.killpg(group, signal.SIGCONT)
+        stack.children["triton"].resume()
     deadline = time.monotonic() + 60
     while not ledger.complete(sent) and time.monotonic() < deadline:
         stack.check()

@@ -104,12 +104,91 @@ def test_children_stop_in_reverse_within_one_grace(children: Children, monkeypat
     wait_until(lambda: not any(members(child.pid) for child in started))
 
 
+def test_some_kinds_stop_and_the_others_run_on(children: Children) -> None:
+    """stop() of some kinds leaves the rest alone: a broker outlives its clients."""
+    broker = shell(children, "broker", POLITE)
+    client = children.start("client-1", ["sleep", "60"], kind="client")
+    children.stop(5.0, ("client",))
+    assert not client.alive
+    assert broker.alive
+
+
 def test_leaving_the_context_stops_all_even_after_an_error(tmp_path: Path) -> None:
     started = Children(tmp_path)
     child = shell(started, "one", POLITE)
     with pytest.raises(KeyError), started:
         raise KeyError
     assert child.exit_code == 3
+
+
+def states(group: int) -> set[str]:
+    """Return the states of a group's processes: field 3 of /proc/PID/stat."""
+    stats = [Path(f"/proc/{pid}/stat").read_text() for pid in members(group)]
+    return {stat.rpartition(")")[2].split()[0] for stat in stats}
+
+
+def test_killed_on_purpose_is_no_death_and_takes_all_that_it_started(children: Children) -> None:
+    """kill() sends SIGKILL to the group and waits; check() is content, until it dies by itself another time."""
+    child = shell(children, "tree", f"sh -c 'sleep 60' & {POLITE}")
+    child.kill()
+    assert child.exit_code == -signal.SIGKILL
+    assert not members(child.pid)
+    children.check()
+    child.restart()
+    children.check()
+    os.kill(child.pid, signal.SIGKILL)
+    wait_until(lambda: child.died)
+    with pytest.raises(ChildDied, match="tree exited with code -9"):
+        children.check()
+
+
+def test_paused_and_resumed_with_all_that_it_started(children: Children) -> None:
+    child = shell(children, "tree", "sleep 60 & echo up; wait")
+    child.pause()
+    wait_until(lambda: states(child.pid) == {"T"})
+    children.check()
+    child.resume()
+    wait_until(lambda: "T" not in states(child.pid))
+    child.kill()
+
+
+def test_a_paused_child_stops_politely(children: Children) -> None:
+    """SIGTERM reaches a frozen process only when it goes on, so it does."""
+    child = shell(children, "frozen", POLITE)
+    child.pause()
+    child.stop(grace=5)
+    assert child.exit_code == 3
+
+
+def test_a_restart_repeats_command_environment_and_folder(children: Children, tmp_path: Path) -> None:
+    """A restarted child is told what it was told first; what it left is killed, and cleared away before it starts."""
+    cleared: list[int] = []
+    script = 'echo "$0 $COLOUR"; pwd; exec sleep 60'
+    child = children.start(
+        "again", ["sh", "-c", script], env={"COLOUR": "red"}, cwd=tmp_path, before=lambda: cleared.append(1)
+    )
+    said = f"sh red\n{tmp_path}"
+    wait_until(lambda: child.tail() == said)
+    first = child.pid
+    child.restart()
+    wait_until(lambda: child.tail() == said)
+    assert child.pid != first
+    assert not members(first)
+    assert len(cleared) == 2
+
+
+def test_children_are_found_by_name_and_listed_with_their_kind(children: Children) -> None:
+    """A name stands for one that runs; one that is removed is stopped and forgotten, and an unknown one refused."""
+    one = shell(children, "one", POLITE)
+    two = children.start("two-1", ["sleep", "60"], kind="two")
+    assert children["one"] is one
+    assert [(child.name, child.kind) for child in children] == [("one", "one"), ("two-1", "two")]
+    with pytest.raises(ValueError, match=f"one runs already, as process {one.pid}"):
+        children.start("one", ["sleep", "60"])
+    children.remove("two-1")
+    assert not two.alive
+    with pytest.raises(LookupError, match="no child 'two-1'; there are one"):
+        children["two-1"]
 
 
 def test_output_is_appended_and_the_tail_is_this_process_only(children: Children) -> None:
