@@ -18,7 +18,6 @@ from services.runtime.stream import Stream
 
 GOOD, BAD = 10, 190  # records of a slice: one in twenty is good
 RARE = 0.02  # how often a kind of half a megabyte is drawn, where another is drawn once
-UNSENT = {"events: duplicate", "events: clock"}  # kinds that `features` takes for good yet
 FUTURE, PAST = "2200-01-01T00:00:00Z", "1970-01-01T00:00:00Z"
 MEGABYTE = 1 << 20
 
@@ -70,7 +69,7 @@ class Attack:
         lines = list[Line]()
         for record in mine:
             lines.append(self._line("good", record))
-            if self._rng.random() < 0.3 and f"{kind}: duplicate" not in UNSENT:  # noqa: PLR2004 - about a third
+            if self._rng.random() < 0.3:  # noqa: PLR2004 - about a third
                 lines.append(self._line("duplicate", record, "duplicate", door=False))
         if kind == "events":
             odd = extreme(self._rng, self._schemas[kind], self._named(kind))
@@ -81,8 +80,6 @@ class Attack:
     def _bad(self, kind: str, number: int) -> Line:
         of_log = [] if number % 2 else ["wrong key", "no key", "huge key", "tombstone"]
         kinds = [*SPOILT, "clock", *of_log]
-        if f"{kind}: clock" in UNSENT:
-            kinds.remove("clock")
         [what] = self._rng.choices(kinds, [RARE if what in ("too large", "huge key") else 1.0 for what in kinds])
         if what in SPOILT:
             value = spoil(what, self._rng, self._schemas[kind], self._named(kind))

@@ -19,7 +19,7 @@ from random import Random
 from typing import Any
 
 import msgspec
-from attack import GOOD, UNSENT, Attack
+from attack import GOOD, Attack
 from bodies import closed
 from footprint import footprint
 from witness import Witness
@@ -74,7 +74,6 @@ def run(count: int, seed: int, options: Options) -> dict[str, Any]:
         "good": expected.kinds.total() - expected.bad,
         "letters": expected.letters.total(),
         "kinds": dict(sorted(expected.kinds.items())),
-        "not_sent": sorted(UNSENT),
         "memory_mb": {name: [mb(warm[pid, name]), mb(last.get((pid, name), 0))] for pid, name in warm},
         "violations": violations,
     }
@@ -110,7 +109,6 @@ def say(report: dict[str, Any]) -> None:
     """Print the report for a person."""
     for kind, n in report["kinds"].items():
         print(f"{n:>8} {kind}")
-    print(f"not sent: {', '.join(report['not_sent']) or 'nothing'}")
     for name, (warm, last) in report["memory_mb"].items():
         print(f"{name:<12} {warm:>5} MB when warm, {last:>5} MB at the end")
     print(

@@ -9,7 +9,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from services.features.engine import Engine
-from services.features.repeats import Repeats
 from services.features.times import plain_times
 from services.runtime.clocks import ahead
 from services.runtime.codec import Decoded, JsonCodec
@@ -17,6 +16,7 @@ from services.runtime.dead_letters import dead_letter, wrong_keys
 from services.runtime.errors import Reject
 from services.runtime.frames import matrix, times
 from services.runtime.records import Outgoing, Record
+from services.runtime.repeats import Repeats
 from services.runtime.schemas import features_frame
 from services.runtime.stream import Stream
 

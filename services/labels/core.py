@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow as pa
 
 from services.labels.join import Join, Label, Pair, Row, State
-from services.labels.repeats import Remembered, Repeats
 from services.runtime.clocks import ahead
 from services.runtime.codec import Decoded, JsonCodec
 from services.runtime.dead_letters import dead_letter, wrong_keys
 from services.runtime.errors import Reject
 from services.runtime.frames import matrix, micros, rows, times
 from services.runtime.records import Outgoing, Record
+from services.runtime.repeats import Repeats
 from services.runtime.schemas import SCORE, examples_frame, scored_frame
 from services.runtime.stream import Stream
 
@@ -25,7 +25,7 @@ class Held(msgspec.Struct):
     """All that the core holds."""
 
     join: State
-    remembered: Remembered
+    ids: list[list[str]]
 
 
 class LabelsCore:
@@ -39,7 +39,7 @@ class LabelsCore:
         self._scored = scored_frame(stream)
         self._examples = examples_frame(stream)
         self._join = Join(self._rule.horizon.us)
-        self._repeats = Repeats(self._rule.horizon.us)
+        self._repeats = Repeats(stream.pipeline.stream.dedupe)
 
     def fold(self, records: Sequence[Record]) -> list[Outgoing]:
         decided: list[Pair] = []
@@ -100,10 +100,9 @@ class LabelsCore:
 
     def _repeated(self, decoded: Decoded) -> dict[int, Reject]:
         ids = decoded.column(self._stream.pipeline.stream.id)
-        again = self._repeats.find(ids, decoded.times[self._rule.time].tolist(), self._join.label_clock)
         return {
             decoded.places[row]: Reject("duplicate", f"Expected one label an id, got another of {ids[row]!r}")
-            for row in again
+            for row in self._repeats.find(ids)
         }
 
     def _example(self, pairs: list[Pair]) -> Outgoing:
@@ -133,4 +132,4 @@ class LabelsCore:
     def restore(self, state: bytes) -> None:
         held = msgspec.msgpack.decode(state, type=Held)
         self._join.load(held.join)
-        self._repeats.load(held.remembered)
+        self._repeats.load(held.ids)

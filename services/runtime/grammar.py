@@ -141,8 +141,8 @@ Guarantee = Literal["exactly_once", "at_least_once"]
 class StreamRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[stream]`: which fields are the key, the event time and the id; `lateness` is how late still counts.
 
-    A record whose time is more than `ahead` past the broker's own is refused: its clock is wrong. So is an event whose
-    id is among those of the last `dedupe` events of its partition; up to twice as many are remembered.
+    A record whose time is more than `ahead` past the broker's own is refused: its clock is wrong. So is an event, or
+    a label, whose id is among those of the last `dedupe` of its partition; up to twice as many are remembered.
     `guarantee` is what a kill costs: nothing, or some records written twice by a service that is a little faster.
     """
 

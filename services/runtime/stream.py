@@ -31,7 +31,7 @@ class Stream(msgspec.Struct, frozen=True):
     def label_rule(self) -> str:
         """The fingerprint of what the join's state depends on."""
         rule = self.pipeline.stream
-        return _hash([self.pipeline.label, rule.id, rule.key, rule.ahead])
+        return _hash([self.pipeline.label, rule.id, rule.key, rule.ahead, rule.dedupe])
 
     @property
     def online_rule(self) -> str:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 SERVICES = sorted(path.parent.name for path in (ROOT / "services").glob("*/__main__.py"))
 PURE = [f"features/{name}.py" for name in ("engine", "state", "kernels", "filling", "times")] + [
     "labels/join.py",
-    "labels/repeats.py",
+    "runtime/repeats.py",
 ]
 IMPURE = {"time", "os", "random", "socket", "logging", "asyncio", "threading", "confluent_kafka"}
 ALSO_IMPURE = {"subprocess", "secrets", "uuid", "multiprocessing", "concurrent", "tempfile", "select", "ssl", "signal"}

@@ -228,13 +228,10 @@ def _examples(out: Outgoing) -> list[Any]:
 
 
 def unrepeated(labels: Sequence[Label]) -> tuple[list[Label], list[int]]:
-    """Return the labels that count, with the clock that they make, and the offsets of those that repeat one of them.
-
-    By the definition: an id is remembered until the labels that count reach more than the horizon past its own.
-    """
+    """Return the first label of each id, with the clock that they make, and the offsets of the others."""
     taken, repeated, clock = list[Label](), list[int](), BEFORE_ALL
     for label in labels:
-        if any(other.id == label.id and other.time + HORIZON * SECOND >= clock for other in taken):
+        if label.id in {other.id for other in taken}:
             repeated.append(label.offset)
         else:
             clock = max(clock, label.time)
@@ -259,9 +256,7 @@ def test_the_core_is_the_definition_too(
     out, held = fold(log, [min(cut, len(log)) for cut in cuts], restart=restart)
     taken, repeated = unrepeated(labels)
     expected = oracle(scored, taken)
-    newest = max((label.time for label in taken), default=BEFORE_ALL)
-    remembered = sorted((label.time, label.id) for label in taken if label.time + HORIZON * SECOND >= newest)
-    assert held == Held(expected.state, remembered)
+    assert held == Held(expected.state, [sorted(label.id for label in taken), []])
     assert [(letter["reason"], letter["offset"]) for letter in _letters(out)] == [("duplicate", n) for n in repeated]
     examples = [example for record in out if record.topic == "made.examples" for example in _examples(record)]
     assert Counter(examples) == Counter(expected_example(row, label) for row, label in expected.pairs.elements())

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
-from services.labels import repeats
-from services.labels.core import LabelsCore
+from services.labels.core import Held, LabelsCore
+from services.labels.join import State
 from services.runtime.errors import Stop
 from services.runtime.frames import matrix, micros, rows, times
 from services.runtime.grammar import Duration, LabelRule, OnlineRule, Pipeline, StreamRule, Value
@@ -83,6 +83,10 @@ def examples(outgoing: Sequence[Outgoing], stream: Stream = STREAM) -> list[dict
                 when = {"event_time": (event_time - NOON) / MINUTE, "label_time": (label_time - NOON) / MINUTE}
                 found.append(row | when | {"features": vector.tobytes()})
     return found
+
+
+def state(core: LabelsCore) -> State:
+    return msgspec.msgpack.decode(core.snapshot(), type=Held).join
 
 
 def refusals(outgoing: Sequence[Outgoing]) -> list[tuple[str, int]]:
@@ -158,25 +162,20 @@ def test_a_label_that_comes_twice_counts_once() -> None:
         assert refusals(LabelsCore(STREAM, 3).fold(log)) == [("duplicate", 1)]
 
 
-def test_an_id_is_remembered_for_a_horizon() -> None:
-    """Until the labels' clock is more than the horizon past a label, its id is taken; a duplicate moves no clock."""
-    for minute, expected in [(HORIZON, [("duplicate", 2)]), (HORIZON + 1, [])]:
-        log = [label("a", 0), label("z", minute, offset=1), label("a", 1, offset=2)]
-        assert refusals(LabelsCore(STREAM, 3).fold(log)) == expected
-    far = [label("a", 0), label("a", 1000, offset=1), label("a", 1001, offset=2)]
-    assert refusals(LabelsCore(STREAM, 3).fold(far)) == [("duplicate", 1), ("duplicate", 2)]
+def test_a_duplicate_moves_no_clock() -> None:
+    """One that says it is from after every horizon ends no wait."""
+    log = [scored(0, 1), label("a", 2), label("a", 1000, offset=1), label("b", 3, offset=2)]
+    assert outcomes(*log) == [("a", 1.0, "label"), ("b", 1.0, "label")]
 
 
-def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where more ids than `MOST` crowd into a horizon, the oldest are forgotten first."""
-    monkeypatch.setattr(repeats, "MOST", 2)
-    core = LabelsCore(STREAM, 3)
-    crowd = [label(name, minute, offset=minute) for minute, name in enumerate("abc")]
-    assert refusals(core.fold([*crowd, label("c", 4, offset=4), label("b", 5, offset=5)])) == [
-        ("duplicate", 4),
-        ("duplicate", 5),
-    ]
-    assert refusals(core.fold([label("a", 6, offset=6)])) == []
+def test_what_is_remembered_is_bounded() -> None:
+    """An id is told among the last `dedupe` at least, and forgotten behind twice as many."""
+    rule = msgspec.structs.replace(STREAM.pipeline.stream, dedupe=1)
+    stream = msgspec.structs.replace(STREAM, pipeline=msgspec.structs.replace(STREAM.pipeline, stream=rule))
+    names = "aabca"
+    log = [label(name, minute, offset=minute) for minute, name in enumerate(names)]
+    assert refusals(LabelsCore(stream, 3).fold(log)) == [("duplicate", 1)]
+    assert refusals(LabelsCore(STREAM, 3).fold(log)) == [("duplicate", 1), ("duplicate", 4)]
 
 
 @pytest.mark.parametrize(("at", "reasons"), [("1970-01-01T00:00:00Z", []), ("2200-01-01T00:00:00Z", [("clock", 1)])])
@@ -226,15 +225,13 @@ def test_a_row_is_given_up_only_once() -> None:
 
 
 def test_a_label_without_a_row_says_nothing() -> None:
-    """An unknown id makes no example, and is forgotten once rows and labels are a horizon past it."""
+    """An unknown id makes no example, and its label is let go once the rows are a horizon past it."""
     core = LabelsCore(STREAM, 3)
-    assert core.fold([label("nobody", 0), label("z", HORIZON + 1)]) == []
-    held = core.snapshot()
+    assert core.fold([label("nobody", 0)]) == []
     assert core.fold([scored(HORIZON)]) == []
-    assert b"nobody" in held
-    assert b"nobody" in core.snapshot()
+    assert [held.id for held in state(core).labels] == ["nobody"]
     core.fold([scored(HORIZON + 1, ids="b")])
-    assert b"nobody" not in core.snapshot()
+    assert state(core).labels == []
 
 
 def test_a_row_that_has_its_label_is_forgotten() -> None:

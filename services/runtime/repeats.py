@@ -1,4 +1,4 @@
-"""Which events were there before: the ids of the latest events of a partition, in bounded memory."""
+"""Which ids were there before: those of the latest events, or labels, of a partition, in bounded memory."""
 
 from collections.abc import Sequence
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.features.repeats import Repeats
+from services.runtime.repeats import Repeats
 
 IDS = st.lists(st.sampled_from("abcdefghij"), max_size=30)
 
