@@ -58,7 +58,9 @@ class Attack:
                 lines = self._mixed(self._good(kind, mine), [self._bad(kind, number) for _ in range(BAD // 2)])
                 (self._over_http if number % 2 else self._to_kafka)(kind, lines)
         if number % 2:
-            self._body(list(self.bodies.kinds)[number // 2 % len(self.bodies.kinds)])
+            kinds = list(self.bodies.kinds)
+            self._body(kinds[(number - 1) % len(kinds)])
+            self._body(kinds[number % len(kinds)])
         elif number % 20 == 0:
             self._packed(number)
 
