@@ -24,7 +24,7 @@ import msgspec
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from infra.local import brokers
-from infra.local.brokers import TopicSpec
+from infra.local.brokers import Broker, TopicSpec
 from infra.local.processes import Child, Children
 from infra.local.replayer import records
 from infra.local.stack import REPOSITORY
@@ -50,7 +50,7 @@ class Feeder:
         self._topic, self._rate = f"{settings.stream}.events", rate
         self._producer = Producer({"bootstrap.servers": settings.broker, "log_level": 0, "enable.idempotence": True})
         flights = (event for _, kind, event in records(SCHEMAS, settings.stream, 20_000) if kind == "event")
-        self._values = [(event["origin"].encode(), msgspec.json.encode(event)) for event in flights]
+        self._flights = list(flights)
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -59,8 +59,9 @@ class Feeder:
         start, n = time.monotonic(), 0
         while not self._ending.wait(TICK_S):
             for _ in range(int((time.monotonic() - start) * self._rate) - n):
-                key, value = self._values[n % len(self._values)]
-                self._producer.produce(self._topic, value, key=key, partition=n % PARTITIONS)
+                event = self._flights[n % len(self._flights)] | {"event_id": str(n)}
+                value = msgspec.json.encode(event)
+                self._producer.produce(self._topic, value, key=event["origin"], partition=n % PARTITIONS)
                 self.sent[n % PARTITIONS] += 1
                 n += 1
             self._producer.poll(0)
@@ -117,13 +118,13 @@ class Watcher:
 
 
 class Rig:
-    """A broker, the feeder, the watcher, and the instances of the service that run."""
+    """The feeder, the watcher, and the instances of the service that run on a broker."""
 
-    def __init__(self, home: Path, children: Children, rate: float, session_s: float = SESSION_S) -> None:
+    def __init__(
+        self, broker: Broker, home: Path, children: Children, rate: float, session_s: float = SESSION_S
+    ) -> None:
         self.session_s, self._children, self._running = session_s, children, dict[str, Child]()
         self.stream = load_stream(SCHEMAS, "flights")
-        broker = brokers.start("kafka", children, home)
-        brokers.wait_ready(broker, children)
         topics = {"events": PARTITIONS, "features": PARTITIONS, "late": 1, "dead-letter": 1}
         brokers.create_topics(broker, {self.stream.topic(kind): TopicSpec(n) for kind, n in topics.items()})
         self.settings = Settings(broker=broker.address, data=home / "data")
@@ -230,7 +231,9 @@ def main() -> int:
     gaps: dict[str, list[float]] = {}
     bars: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as home, Children(Path(home) / "logs") as children:
-        rig = Rig(Path(home), children, given.rate)
+        broker = brokers.start("kafka", children, Path(home))
+        brokers.wait_ready(broker, children)
+        rig = Rig(broker, Path(home), children, given.rate)
         rig.start("1")
         rig.settle()
         for _ in range(given.rounds):

@@ -8,6 +8,7 @@ the next producer of that name begins, the broker ends what the last one left op
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -52,7 +53,8 @@ class _Writer:
 
     def reason(self, error: KafkaError) -> KafkaError:
         """Return what lies behind an error: a record that was refused fails everything that it is a part of."""
-        self.producer.poll(0)  # deliveries that failed are told from within it
+        with suppress(KafkaException):  # a producer that is beyond use says so once more
+            self.producer.poll(0)  # deliveries that failed are told from within it
         return next((failed for failed in self.failed if failed.code() in REFUSED), error)
 
 
@@ -144,9 +146,9 @@ class AtLeastOnce:
         writer = self._writer
         try:
             writer.write(outgoing)
+            left = writer.producer.flush(2 * self._timeout)  # what the broker does not take in time fails before that
         except KafkaException as error:
             return writer.reason(error.args[0])
-        left = writer.producer.flush(2 * self._timeout)  # what the broker does not take in time fails before that
         return writer.reason(KafkaError(KafkaError._MSG_TIMED_OUT)) if left or writer.failed else None  # noqa: SLF001
 
     def _begin(self) -> _Writer:

@@ -15,6 +15,7 @@ from confluent_kafka import KafkaError, KafkaException
 from infra.local import apache_kafka, brokers
 from infra.local.brokers import Broker, BrokerUnavailable, TopicSpec
 from infra.local.processes import Children
+from loadtests.recovery import Rig
 from services.runtime.errors import Retry, Stop
 from services.runtime.grammar import Guarantee
 from services.runtime.kafka import KafkaSource, read_all
@@ -259,3 +260,26 @@ def test_a_record_that_the_broker_refuses_ends_the_process(settings: Settings, g
         member.sink.commit(huge, {record.position: record.offset + 1 for record in records})
     assert committed(member) == 0
     member.close()
+
+
+# The service itself
+
+
+def test_whatever_is_done_to_the_processes_every_event_has_one_row(broker: Broker, tmp_path: Path) -> None:
+    """Two real instances of features: killed with a transaction open, paused, restarted, stopped, under steady load.
+
+    A paused one goes on by itself: no process ends that was not told to.
+    """
+    with Children(tmp_path / "logs") as children:
+        rig = Rig(broker, tmp_path, children, rate=300, session_s=SESSION_MS / 1000)
+        rig.start("1")
+        rig.start("2")
+        rig.settle()
+        rig.kill("2")
+        rig.settle()
+        rig.pause("1", rig.session_s + 1)
+        rig.settle()
+        rig.restart("1")
+        rig.stop("2")
+        rig.settle()
+        rig.complete()
