@@ -130,6 +130,7 @@ def test_defaults(schemas: Path) -> None:
     """What the file leaves out has a value."""
     pipeline = changed(schemas, 'lateness = "5m"\n', "").pipeline
     assert pipeline.stream.lateness.us == 600_000_000
+    assert pipeline.stream.guarantee == "exactly_once"
     assert pipeline.label.on_timeout == "drop"
     assert pipeline.online.snapshot_every.seconds == 1.0
     assert pipeline.replay.speed == 1.0
@@ -221,6 +222,7 @@ FIELDS = "id, shop, town, sent, at, price, sold, kind, mixed, any"
         ('horizon = "2d"', 'horizon = "2 days"', ["'2 days'", "$.label.horizon"]),
         ('horizon = "2d"', 'horizon = "2d"\non_timeout = "maybe"', ["'maybe'", "$.label.on_timeout"]),
         ('task = "binary"', 'task = "guess"', ["'guess'", "$.stream.task"]),
+        ('task = "binary"', 'task = "binary"\nguarantee = "at_most_once"', ["'at_most_once'", "$.stream.guarantee"]),
         ('task = "binary"', 'task = "binary"\nkeys = "shop"', ["unknown field `keys`", "$.stream"]),
         ("[online]\nmodel", "[online]\nmodels", ["`models`", "$.online"]),
         ("[online]", "[offline]", ["`offline`"]),
@@ -326,6 +328,7 @@ def test_feature_set_of_key_and_time(schemas: Path, old: str, new: str) -> None:
 
 
 SAME = [
+    ("[features]", 'guarantee = "at_least_once"\n\n[features]'),
     ('field = "late"', 'field = "lost"'),
     ('time = "due"', 'time = "due_again"'),
     ('horizon = "2d"', 'horizon = "3d"'),
