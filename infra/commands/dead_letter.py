@@ -13,7 +13,7 @@ from infra.commands.connection import add_log, add_span, connect, span
 from services.replay.compare import time_text
 from services.replay.dead_letters import Choice, Listed, Replay, read_letters
 from services.runtime.dead_letters import DeadLetter
-from services.runtime.history import History
+from services.runtime.history import KafkaHistory
 from services.runtime.stream import Stream
 from services.runtime.transactions import Transactions
 
@@ -59,7 +59,7 @@ def _list(given: argparse.Namespace) -> int:
 
 def _letters(given: argparse.Namespace, choice: Choice) -> Iterator[Listed]:
     stream, settings = connect(given)
-    with closing(History(settings)) as history:
+    with closing(KafkaHistory(settings)) as history:
         yield from read_letters(history, stream, choice)
 
 
@@ -108,7 +108,7 @@ def _printable(text: str) -> str:
 def _replay(given: argparse.Namespace) -> int:
     stream, settings = connect(given)
     choice = Choice(given.reason, given.service, given.id, span(given))
-    with closing(History(settings)) as history:
+    with closing(KafkaHistory(settings)) as history:
         if given.dry_run:
             return _say("would be sent", _rehearse(stream, history, choice))
         writer = Transactions(settings, stream.topic("dead-letter"))  # before any mark is read
@@ -116,7 +116,7 @@ def _replay(given: argparse.Namespace) -> int:
         return _say("sent", Replay(stream, fix_keys=given.fix_key).run(listed, writer.write))
 
 
-def _rehearse(stream: Stream, history: History, choice: Choice) -> Iterator[DeadLetter]:
+def _rehearse(stream: Stream, history: KafkaHistory, choice: Choice) -> Iterator[DeadLetter]:
     yield from Replay(stream, fix_keys=False).run(read_letters(history, stream, choice), lambda _: None)
 
 

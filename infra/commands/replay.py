@@ -13,7 +13,7 @@ from services.replay.rebuild import KINDS, Rebuild
 from services.replay.scores import OneVersion, Recorded, Scores, trained_on
 from services.replay.versions import Versions, version_number
 from services.runtime.artifacts import Artifacts
-from services.runtime.history import History
+from services.runtime.history import KafkaHistory
 from services.runtime.settings import Settings
 from services.runtime.stream import UNPARTITIONED, Stream
 from services.runtime.transactions import Transactions
@@ -55,7 +55,7 @@ def _run(given: argparse.Namespace) -> int:
     stream, settings = connect(given)
     if given.into == stream.name:
         raise ValueError(f"--into {given.into} is the stream itself; name a fresh prefix")
-    with closing(History(settings)) as history, closing(Progress()) as progress:
+    with closing(KafkaHistory(settings)) as history, closing(Progress()) as progress:
         kinds = _fitting(stream, history, given.scores, given.topics)
         scores = _scores(stream, settings, history, given.scores)
         writer = Transactions(settings, f"{given.into}.replay")
@@ -66,7 +66,7 @@ def _run(given: argparse.Namespace) -> int:
     return 0
 
 
-def _fitting(stream: Stream, history: History, scores: str, kinds: Sequence[str]) -> Sequence[str]:
+def _fitting(stream: Stream, history: KafkaHistory, scores: str, kinds: Sequence[str]) -> Sequence[str]:
     """Return the kinds that can be told truly where the models learned other features than this folder's."""
     others = sorted(trained_on(history, stream) - {stream.feature_set})
     if not others:
@@ -80,7 +80,7 @@ def _fitting(stream: Stream, history: History, scores: str, kinds: Sequence[str]
     return [kind for kind in kinds if kind != "predictions"]
 
 
-def _scores(stream: Stream, settings: Settings, history: History, wanted: str) -> Scores:
+def _scores(stream: Stream, settings: Settings, history: KafkaHistory, wanted: str) -> Scores:
     if wanted == RECORDED:
         return Recorded(stream, history)
     examples = stream.topic("examples")
@@ -88,7 +88,7 @@ def _scores(stream: Stream, settings: Settings, history: History, wanted: str) -
     return OneVersion(versions, version_number(wanted))
 
 
-def _make_topics(settings: Settings, history: History, stream: Stream, prefix: str, kinds: Sequence[str]) -> None:
+def _make_topics(settings: Settings, history: KafkaHistory, stream: Stream, prefix: str, kinds: Sequence[str]) -> None:
     partitions = len(history.positions(stream.topic("events")))
     wanted = {f"{prefix}.{kind}": 1 if kind in UNPARTITIONED else partitions for kind in kinds}
     specs = {topic: TopicSpec(count) for topic, count in wanted.items()}

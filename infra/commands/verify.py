@@ -10,7 +10,7 @@ from services.replay.findings import Findings
 from services.replay.verify import verify
 from services.replay.versions import Versions
 from services.runtime.artifacts import Artifacts
-from services.runtime.history import History
+from services.runtime.history import KafkaHistory
 from services.runtime.stream import Stream
 
 ABOUT = """\
@@ -31,7 +31,7 @@ def add(commands: Any) -> None:  # noqa: ANN401 - argparse does not export the t
 
 def _run(given: argparse.Namespace) -> int:
     stream, settings = connect(given)
-    with closing(History(settings)) as history, closing(Progress()) as progress:
+    with closing(KafkaHistory(settings)) as history, closing(Progress()) as progress:
         examples = stream.topic("examples")
         versions = Versions(stream, Artifacts(settings.data, stream.name), lambda: history.read_topic(examples))
         found = []

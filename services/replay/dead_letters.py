@@ -13,9 +13,9 @@ from services.replay.verify import Span
 from services.runtime.codec import JsonCodec
 from services.runtime.dead_letters import DeadLetter, Replayed, decode_dead_letter, replay_letter
 from services.runtime.errors import Stop
-from services.runtime.history import History
-from services.runtime.records import Outgoing
+from services.runtime.records import Outgoing, Position
 from services.runtime.stream import Stream
+from services.runtime.transport import History
 
 LETTERS, BYTES = 500, 4 << 20  # that a transaction may hold
 
@@ -47,18 +47,17 @@ class Choice(msgspec.Struct, frozen=True):
 
 def read_letters(history: History, stream: Stream, choice: Choice) -> Iterator[Listed]:
     """Yield the letters that are there now, in order; what comes meanwhile, of a replay say, is not among them."""
-    (position,) = history.positions(stream.topic("dead-letter"))
-    replayed, last = set(), -1
-    for batch in history.read(position):
-        last = batch[-1].offset
-        found = map(decode_dead_letter, batch)
-        replayed |= {said.place for said in found if isinstance(said, Replayed)}
-    for batch in history.read(position):
+    topic = stream.topic("dead-letter")
+    replayed: set[str] = set()
+    last: dict[Position, int] = {}
+    for batch in history.read_topic(topic):
+        last[batch[-1].position] = batch[-1].offset
+        replayed |= {said.place for said in map(decode_dead_letter, batch) if isinstance(said, Replayed)}
+    for batch in history.read_topic(topic):
         for record in batch:
-            if record.offset > last:
-                return
             said = decode_dead_letter(record)
-            if isinstance(said, DeadLetter) and choice.takes(said, record.timestamp):
+            there = record.offset <= last.get(record.position, -1)
+            if there and isinstance(said, DeadLetter) and choice.takes(said, record.timestamp):
                 yield Listed(said, record.timestamp, said.place in replayed)
 
 

@@ -12,9 +12,9 @@ from services.inference.core import Prediction
 from services.runtime.dead_letters import DeadLetter, decode_dead_letter, place_name
 from services.runtime.errors import Stop
 from services.runtime.frames import micros, rows
-from services.runtime.history import History
 from services.runtime.records import Headers, Position, Record
 from services.runtime.stream import Stream
+from services.runtime.transport import History
 
 Counts: TypeAlias = dict[int, int]  # event's offset: how often it was found
 _EPOCH, _MICROSECOND = dt.datetime(1970, 1, 1, tzinfo=dt.UTC), dt.timedelta(microseconds=1)

@@ -22,10 +22,10 @@ from services.replay.online import open_batch, refused
 from services.replay.scores import Score, Scores
 from services.replay.verify import Span, Tell
 from services.runtime.frames import micros
-from services.runtime.history import History
 from services.runtime.records import Outgoing, Position, Record
 from services.runtime.schemas import features_frame
 from services.runtime.stream import Stream
+from services.runtime.transport import History
 
 KINDS = ("features", "scored", "predictions", "examples")
 SLICE = 2000  # records that are in memory, and in a transaction, at once

@@ -10,10 +10,10 @@ import pyarrow as pa
 from services.replay.online import Following, open_batch
 from services.replay.versions import Versions
 from services.runtime.frames import rows
-from services.runtime.history import History
 from services.runtime.models import ONLINE, decode_published
 from services.runtime.records import Record
 from services.runtime.stream import Stream
+from services.runtime.transport import History
 
 Score: TypeAlias = tuple[int, int, float]  # the row, the version that scored it, its score
 

@@ -26,9 +26,9 @@ from services.replay.online import (
 )
 from services.replay.versions import Versions
 from services.runtime.errors import Stop
-from services.runtime.history import History
 from services.runtime.records import Position
 from services.runtime.stream import Stream
+from services.runtime.transport import History
 
 Written = TypeVar("Written", Row, Predicted)
 Tell: TypeAlias = Callable[[Position, int, int], None]  # partition of `events`, how far, and where it ends
@@ -47,8 +47,10 @@ class Span(msgspec.Struct, frozen=True):
 def verify(stream: Stream, history: History, versions: Versions, span: Span, tell: Tell) -> Iterator[Findings]:
     """Verify the log, a partition of `events` at a time."""
     events, features = (history.positions(stream.topic(kind)) for kind in ("events", "features"))
-    done = history.committed(f"{stream.name}.features", events)
-    done |= history.committed(f"{stream.name}.inference", features)
+    done = {
+        **history.committed(f"{stream.name}.features", events),
+        **history.committed(f"{stream.name}.inference", features),
+    }
     letters, came_late = refused(history, stream), late(history, stream)
     for position in events:
         of_here = letters.get(position, {}), came_late.get(position.partition, {})

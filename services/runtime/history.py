@@ -15,31 +15,26 @@ CHUNK = 64  # messages taken at once
 ANSWER_S = 5
 
 
-class History:
-    """Reads the topics of a broker; what is in an open transaction is waited for, what was aborted is not seen."""
+class KafkaHistory:
+    """Reads the topics of a broker. Where a partition ends in an open transaction it waits until that is decided."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._asking = self._consumer({"isolation.level": "read_uncommitted"})
 
     def positions(self, topic: str) -> list[Position]:
-        """Return the partitions of a topic; Stop if there is no such topic."""
         known = ask("its topics", lambda: self._asking.list_topics(topic, timeout=ANSWER_S).topics[topic])
         if known.error is not None:
             raise Stop(f"topic {topic}: {known.error}. Was it created?")
         return [Position(topic, partition) for partition in sorted(known.partitions)]
 
     def bounds(self, position: Position) -> tuple[int, int]:
-        """Return the first offset that is kept, and the end: the offset that the next record will get.
-
-        The embedded broker may name an end that lies within its last batch.
-        """
+        """Return the first offset that is kept, and the end; the embedded broker's may lie within its last batch."""
         where = TopicPartition(position.topic, position.partition)
         low, high = ask(f"where {position} ends", lambda: self._asking.get_watermark_offsets(where, timeout=ANSWER_S))
         return low, high
 
     def committed(self, group: str, positions: Sequence[Position]) -> dict[Position, int]:
-        """Return the first offset that a consumer group has not finished; 0 where it has committed none."""
         consumer = self._consumer({"group.id": group})
         where = [TopicPartition(position.topic, position.partition) for position in positions]
         found = ask(f"what {group} committed", lambda: consumer.committed(where, timeout=ANSWER_S))
@@ -47,10 +42,6 @@ class History:
         return {Position(p.topic, p.partition): max(p.offset, 0) for p in found}
 
     def read(self, position: Position, batch: int = 2000) -> Iterator[list[Record]]:
-        """Yield what the partition held when this began, and perhaps what came meanwhile, in batches of bounded size.
-
-        Where the end lies in an open transaction this waits until that is decided.
-        """
         first, end = self.bounds(position)
         if end == 0:
             return
@@ -62,7 +53,6 @@ class History:
             consumer.close()
 
     def read_topic(self, topic: str) -> Iterator[list[Record]]:
-        """Yield all partitions of a topic, one after the other."""
         for position in self.positions(topic):
             yield from self.read(position)
 

@@ -1,7 +1,7 @@
 """The log in memory: the same contracts as `kafka.py` in one process, for tests of cores, stages and the loop."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from typing import Any, TypeVar
 from zlib import crc32
@@ -11,6 +11,7 @@ from services.runtime.records import Outgoing, Position, Record
 from services.runtime.transport import Listener, Offsets
 
 Result = TypeVar("Result")
+HISTORY_BATCH = 7  # so small that a test's log takes several
 
 
 class MemoryLog:
@@ -40,6 +41,30 @@ class MemoryLog:
         """Deal the partitions out among these members; those of any other are free at once: it is thought dead."""
         self.wanted = {p: members[p % len(members)] for p in range(self.partitions) if members}
         self.owners = {p: owner for p, owner in self.owners.items() if owner in members}
+
+
+class MemoryHistory:
+    """Reads a log from its beginning. `groups` says what each consumer group has committed; else all there is."""
+
+    def __init__(self, log: MemoryLog, groups: Mapping[str, Offsets] | None = None) -> None:
+        self._log, self._groups = log, groups or {}
+
+    def positions(self, topic: str) -> list[Position]:
+        return [Position(topic, partition) for partition in range(self._log.partitions)]
+
+    def bounds(self, position: Position) -> tuple[int, int]:
+        return 0, len(self._log.topics[position])
+
+    def committed(self, group: str, positions: Sequence[Position]) -> Offsets:
+        return self._groups.get(group, {position: len(self._log.topics[position]) for position in positions})
+
+    def read(self, position: Position) -> Iterator[list[Record]]:
+        records = self._log.topics[position]
+        yield from (records[at : at + HISTORY_BATCH] for at in range(0, len(records), HISTORY_BATCH))
+
+    def read_topic(self, topic: str) -> Iterator[list[Record]]:
+        for position in self.positions(topic):
+            yield from self.read(position)
 
 
 class MemorySource:

@@ -3,7 +3,7 @@
 `kafka.py` speaks to a real broker; `memory.py` is the same in one process, for tests.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
 from services.runtime.records import Outgoing, Position, Record
@@ -51,3 +51,22 @@ class Sink(Protocol):
         """Make both durable. Raise Retry if they may not be: the committed offsets then say whether they are."""
 
     def close(self) -> None: ...
+
+
+class History(Protocol):
+    """What the log holds now, read without a group. What is in an open transaction is waited for."""
+
+    def positions(self, topic: str) -> list[Position]:
+        """Return the partitions of a topic; Stop if there is no such topic."""
+
+    def bounds(self, position: Position) -> tuple[int, int]:
+        """Return the first offset that is kept, and the end: about the offset that the next record will get."""
+
+    def committed(self, group: str, positions: Sequence[Position]) -> Offsets:
+        """Return the first offset that a consumer group has not finished; 0 where it has committed none."""
+
+    def read(self, position: Position) -> Iterator[list[Record]]:
+        """Yield all that the partition held when this began, and perhaps what came meanwhile, in bounded batches."""
+
+    def read_topic(self, topic: str) -> Iterator[list[Record]]:
+        """Yield all partitions of a topic, one after the other."""
