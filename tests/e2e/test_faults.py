@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.local import brokers
+from infra.local import brokers, triton
 from infra.local.ledger import Ledger
 from infra.local.replayer import Replayer, Sent, records
 from infra.local.stack import REPOSITORY, Options, Stack
@@ -28,6 +28,11 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
         yield running
 
 
+def shared_memory(stack: Stack) -> set[Path]:
+    """Return what Triton keeps in shared memory, which outlives it when it is killed."""
+    return set(Path("/dev/shm").glob(f"{triton._shared_memory(stack.folder)}*"))  # noqa: S108 - where Linux keeps it
+
+
 def complete(stack: Stack, ledger: Ledger, sent: Sent) -> None:
     deadline = time.monotonic() + 60
     while not ledger.complete(sent) and time.monotonic() < deadline:
@@ -36,15 +41,18 @@ def complete(stack: Stack, ledger: Ledger, sent: Sent) -> None:
 
 
 def test_parts_come_and_go_and_every_event_is_predicted_once(stack: Stack) -> None:
-    """Triton is killed, and answers at the same address again; instances of features leave and join."""
+    """Triton is killed and answers at its address again, without what it left; instances of features leave and join."""
     names = {child.name: child.kind for child in stack.children}
     assert {name for name, kind in names.items() if kind == "features"} == {"features-1", "features-2"}
     ledger = Ledger(stack.settings, STREAM)
     stack.children["triton"].kill()
+    left = shared_memory(stack)
+    assert left
     stack.children.remove("features-1")
     replayer = Replayer(STREAM, stack.ingestion, records(SCHEMAS, "flights", 1500), float("inf"), stack.check)
     sent = replayer.run(lambda: None)
     stack.children["triton"].restart()
+    assert not left & shared_memory(stack)
     assert stack.instances.add("features").name == "features-1"
     brokers.wait_joined(stack.broker, stack.children, {"flights.features": 2})
     complete(stack, ledger, sent)
