@@ -1,5 +1,6 @@
 """Snapshots on S3: moto's server, a process of its own, spoken to over HTTP as any S3 is."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -91,7 +92,7 @@ def test_life_of_a_snapshot(bucket: fsspec.AbstractFileSystem, tmp_path: Path) -
 
 def test_large(bucket: fsspec.AbstractFileSystem, tmp_path: Path) -> None:
     """A state too large for one put goes up in parts, and appears whole."""
-    content = bytes(range(256)) * 4096 * 101
+    content = os.urandom(101 << 20)
     snapshots(tmp_path).write(0, {"in": 1}, content)
     assert state(snapshots(tmp_path)) == content
     assert len(bucket.ls(FOLDER)) == 1
