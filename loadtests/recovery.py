@@ -10,7 +10,6 @@ partition. A kill is `kill -9` at a moment when a transaction is seen to be open
 import argparse
 import logging
 import os
-import signal
 import statistics
 import sys
 import tempfile
@@ -25,7 +24,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from infra.local import brokers
 from infra.local.brokers import Broker, TopicSpec
-from infra.local.processes import Child, Children
+from infra.local.processes import Children
 from infra.local.replayer import records
 from infra.local.stack import REPOSITORY
 from services.runtime.errors import Retry
@@ -123,7 +122,7 @@ class Rig:
     def __init__(
         self, broker: Broker, home: Path, children: Children, rate: float, session_s: float = SESSION_S
     ) -> None:
-        self.session_s, self._children, self._running = session_s, children, dict[str, Child]()
+        self.session_s, self._children = session_s, children
         self.stream = load_stream(SCHEMAS, "flights")
         topics = {"events": PARTITIONS, "features": PARTITIONS, "late": 1, "dead-letter": 1}
         brokers.create_topics(broker, {self.stream.topic(kind): TopicSpec(n) for kind, n in topics.items()})
@@ -148,12 +147,11 @@ class Rig:
             "THALWEG_SNAPSHOT_EVERY_S": "2",
         }
         command = [sys.executable, "-m", "services.features"]
-        child = self._children.start(f"features-{instance}", command, env=environment, cwd=REPOSITORY)
-        self._running[instance] = child
+        child = self._children.start(instance, command, env=environment, cwd=REPOSITORY)
         self._wait(lambda: "assigned" in child.tail())
 
     def stop(self, instance: str) -> None:
-        self._running.pop(instance).stop()
+        self._children[instance].stop()
 
     def restart(self, instance: str) -> None:
         self.stop(instance)
@@ -161,20 +159,18 @@ class Rig:
 
     def kill(self, instance: str, *, again: bool = True) -> None:
         """Kill it at a moment when a transaction is open, and start it again; note whether one was left open."""
-        child, deadline = self._running.pop(instance), time.monotonic() + 5
+        deadline = time.monotonic() + 5
         while not self.transaction_open() and time.monotonic() < deadline:
             pass
-        child.stopping = True
-        os.kill(child.pid, signal.SIGKILL)
-        child.reap(5)
+        self._children[instance].kill()
         self.left_open.append(self.transaction_open())
         if again:
             self.start(instance)
 
     def pause(self, instance: str, seconds: float) -> None:
-        os.kill(self._running[instance].pid, signal.SIGSTOP)
+        self._children[instance].pause()
         time.sleep(seconds)
-        os.kill(self._running[instance].pid, signal.SIGCONT)
+        self._children[instance].resume()
 
     def settle(self) -> None:
         """Return when rows of every partition have come for a second."""

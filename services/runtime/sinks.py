@@ -38,6 +38,8 @@ class _Writer:
         shared = {
             "partitioner": "murmur2_random",
             "linger.ms": 0,
+            "retry.backoff.ms": 2,  # how soon a transaction asks again whether the one before it is closed
+            "retry.backoff.max.ms": 100,
             "batch.num.messages": 10_000,
             "queue.buffering.max.messages": 1_000_000,
             "message.max.bytes": 16 << 20,

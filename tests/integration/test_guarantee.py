@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from infra.local import apache_kafka, brokers
+from infra.local import brokers
 from infra.local.brokers import Broker, BrokerUnavailable, TopicSpec
 from infra.local.processes import Children
 from loadtests.recovery import Rig
@@ -25,10 +25,6 @@ from services.runtime.sinks import AtLeastOnce, ExactlyOnce, open_sink
 from services.runtime.transport import Sink
 
 SESSION_MS = 2500
-QUICK = """\
-group.min.session.timeout.ms=1000
-transaction.abort.timed.out.transaction.cleanup.interval.ms=500
-"""
 LONG_MS = 120_000  # what comes sooner came without it
 ABC = [b"a", b"b", b"c"]
 spawning = multiprocessing.get_context("spawn")
@@ -36,10 +32,9 @@ spawning = multiprocessing.get_context("spawn")
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    """Start a broker that takes short session timeouts, or skip by name where this machine lacks what it needs."""
+    """Start a broker, or skip by name where this machine lacks what it needs."""
     home = tmp_path_factory.mktemp("kafka")
-    with pytest.MonkeyPatch.context() as patch, Children(home / "logs") as children:
-        patch.setattr(apache_kafka, "_SERVER", apache_kafka._SERVER + QUICK)
+    with Children(home / "logs") as children:
         try:
             broker = brokers.start("kafka", children, home)
         except BrokerUnavailable as lacking:
