@@ -3,7 +3,7 @@
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -14,7 +14,7 @@ from services.replay.compare import time_text
 from services.replay.dead_letters import Choice, Listed, Replay, read_letters
 from services.runtime.dead_letters import DeadLetter
 from services.runtime.history import KafkaHistory
-from services.runtime.stream import Stream
+from services.runtime.records import Outgoing
 from services.runtime.transactions import Transactions
 
 WIDTH = 120  # of a message in a list
@@ -79,13 +79,13 @@ def _show(given: argparse.Namespace) -> int:
     listed = next(_letters(given, Choice(place=given.id)), None)
     if listed is None:
         raise ValueError(f"no dead letter {given.id}; thalweg dead-letter list names them: topic/partition/offset")
-    key, value = listed.letter.original()
     if given.raw:
-        sys.stdout.buffer.write(value)
+        sys.stdout.buffer.write(listed.letter.original()[1])
         return 0
     print(f"{listed.letter.place}, refused {_when(listed)} by {listed.letter.service}", end="")
     print(", sent through again" if listed.replayed else "")
     print(f"{listed.letter.reason}: {_printable(listed.letter.message)}")
+    key, value = listed.letter.original()
     print(f"key: {None if key is None else _readable(key)}")
     print(f"value, {len(value)} bytes:\n{_readable(value)}")
     return 0
@@ -108,23 +108,28 @@ def _printable(text: str) -> str:
 def _replay(given: argparse.Namespace) -> int:
     stream, settings = connect(given)
     choice = Choice(given.reason, given.service, given.id, span(given))
+    replay = Replay(stream, fix_keys=given.fix_key)
     with closing(KafkaHistory(settings)) as history:
-        if given.dry_run:
-            return _say("would be sent", _rehearse(stream, history, choice))
-        writer = Transactions(settings, stream.topic("dead-letter"))  # before any mark is read
-        listed = read_letters(history, stream, choice)
-        return _say("sent", Replay(stream, fix_keys=given.fix_key).run(listed, writer.write))
+        write = _pretend if given.dry_run else Transactions(settings, stream.topic("dead-letter")).write
+        sent = replay.run(read_letters(history, stream, choice), write)  # whose marks are read under that name
+        counts = _say_sent("would be sent" if given.dry_run else "sent", sent)
+    for letter in replay.left:
+        print(f"left: {letter.place} ({letter.reason}), whose record was too large for its letter", file=sys.stderr)
+    if not counts and not replay.left:
+        print("no dead letter that was not sent before")
+    return 1 if replay.left else 0
 
 
-def _rehearse(stream: Stream, history: KafkaHistory, choice: Choice) -> Iterator[DeadLetter]:
-    yield from Replay(stream, fix_keys=False).run(read_letters(history, stream, choice), lambda _: None)
+def _pretend(_: Sequence[Outgoing]) -> None:
+    """Write nothing."""
 
 
-def _say(done: str, letters: Iterator[DeadLetter]) -> int:
+def _say_sent(done: str, letters: Iterator[DeadLetter]) -> Counter[str]:
     counts: Counter[str] = Counter()
     for letter in letters:
         counts[letter.reason] += 1
         print(f"{done}: {letter.place} ({letter.reason})", flush=True)
-    reasons = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
-    print(f"{counts.total()} dead letters {done}: {reasons}" if reasons else "no dead letter that was not sent before")
-    return 0
+    if counts:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
+        print(f"{counts.total()} dead letters {done}: {reasons}")
+    return counts

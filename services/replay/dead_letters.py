@@ -62,18 +62,29 @@ def read_letters(history: History, stream: Stream, choice: Choice) -> Iterator[L
 
 
 class Replay:
-    """Sends letters through again. With `fix_keys`, those under a wrong key go under their right one."""
+    """Sends letters through again. With `fix_keys`, those under a wrong key go under their right one.
+
+    `left` are those that do not carry their record: it was too large, and stands where the letter says.
+    """
 
     def __init__(self, stream: Stream, *, fix_keys: bool) -> None:
         self._stream, self._fix_keys = stream, fix_keys
+        self.left: list[DeadLetter] = []
         schemas = {"events": stream.event, "labels": stream.label}
         self._codecs = {stream.topic(kind): JsonCodec(kind, schema) for kind, schema in schemas.items()}
 
     def run(self, listed: Iterable[Listed], write: Callable[[list[Outgoing]], None]) -> Iterator[DeadLetter]:
         """Send what was not sent before, and yield it once that is durable."""
-        for letters in _bounded(_unsent(listed)):
+        for letters in _bounded(self._carried(_unsent(listed))):
             write([out for letter in letters for out in self._send(letter)])
             yield from letters
+
+    def _carried(self, letters: Iterable[DeadLetter]) -> Iterator[DeadLetter]:
+        for letter in letters:
+            if letter.value is None:
+                self.left.append(letter)
+            else:
+                yield letter
 
     def _send(self, letter: DeadLetter) -> list[Outgoing]:
         if letter.topic not in self._codecs:

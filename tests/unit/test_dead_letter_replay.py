@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from recorded import PARTITIONS, STREAM, Recorded, flight, label, outgoing
 
 from services.replay import dead_letters
 from services.replay.dead_letters import Choice, Replay, read_letters
@@ -16,6 +15,7 @@ from services.runtime.dead_letters import DeadLetter, Replayed, dead_letter, dec
 from services.runtime.errors import Reject, Stop
 from services.runtime.memory import MemoryHistory, MemoryLog
 from services.runtime.records import Outgoing, Position, Record
+from tests.recorded import PARTITIONS, STREAM, Recorded, flight, label, outgoing
 
 TOPIC = "flights.dead-letter"
 REFUSED = [  # service, reason, topic, partition, offset, key, value
@@ -173,3 +173,17 @@ def test_after_a_fix_it_is_predicted_like_any_other(tmp_path: Path) -> None:
     predicted = [json.loads(record.value)["event_id"] for record in run.log.read("flights.predictions")]
     assert predicted.count("f60") == 1
     assert not any(found.differing for found in verify(STREAM, run.history, run.versions(), Span(), lambda *_: None))
+
+
+def test_a_letter_that_carries_no_record_is_left_and_said() -> None:
+    """The record of one was too large to carry: the others are sent, this one is named and not marked."""
+    log = made(*REFUSED)
+    records = log.topics[Position(TOPIC, 0)]
+    bare = json.loads(records[1].value) | {"key": None, "value": None}
+    records[1] = msgspec.structs.replace(records[1], value=json.dumps(bare).encode())
+    replaying = Replay(STREAM, fix_keys=True)
+    listed = read_letters(MemoryHistory(log), STREAM, Choice())
+    sent = [letter.place for letter in replaying.run(listed, lambda outgoing: [*map(log.append, outgoing)])]
+    assert sent == [PLACES[0], *PLACES[2:]]
+    assert [letter.place for letter in replaying.left] == [PLACES[1]]
+    assert [listed.replayed for listed in read_letters(MemoryHistory(log), STREAM, Choice(place=PLACES[1]))] == [False]

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from recorded import FLIGHTS, STREAM, Recorded, flight, label, outgoing
 
 from services.features.core import FeaturesCore
 from services.learner.core import LearnerCore
@@ -24,6 +23,7 @@ from services.runtime.frames import micros, rows
 from services.runtime.models import Published
 from services.runtime.records import Outgoing, Record
 from services.runtime.stream import Stream
+from tests.recorded import FLIGHTS, STREAM, Recorded, flight, label, outgoing
 
 
 @pytest.fixture
@@ -177,7 +177,7 @@ def test_the_feature_sets_of_the_models_are_known(run: Recorded) -> None:
 def test_records_come_in_the_order_of_the_broker(run: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
     """Partitions are merged by the broker's time, so that examples are in an order from which one can learn."""
     monkeypatch.setattr("services.replay.rebuild.SLICE", 3)
-    stamp(run, lambda n: 1000 * n)
+    stamp(run, lambda n: 1_400_000_000_000 + 1000 * n)
     rebuilt(run)
     ids = [name for record in run.log.read("again.examples") for name in open_batch(record)["event_id"].to_pylist()]
     order = [int(name[1:]) for name in ids]

@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pytest
-from recorded import FLIGHTS, ROOT, STREAM, Recorded, flight, outgoing
 
 from services.replay.findings import SHOWN, Findings
 from services.replay.verify import Span, verify
@@ -22,6 +21,7 @@ from services.runtime.memory import MemoryHistory, MemoryLog
 from services.runtime.records import Outgoing, Position, Record
 from services.runtime.schemas import features_frame
 from services.runtime.stream import Stream, load_stream
+from tests.recorded import FLIGHTS, ROOT, STREAM, Recorded, flight, outgoing
 
 FEATURES = features_frame(STREAM)
 

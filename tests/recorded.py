@@ -18,7 +18,7 @@ from services.runtime.records import Outgoing, Position, Record
 from services.runtime.signing import make_keys
 from services.runtime.stream import Stream, load_stream
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 STREAM = load_stream(ROOT / "schemas", "flights")
 START = dt.datetime(2013, 1, 5, 6, tzinfo=dt.UTC)
 PARTITIONS = {"EWR": 0, "JFK": 1}
