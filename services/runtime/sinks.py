@@ -6,6 +6,7 @@ the next producer of that name begins, the broker ends what the last one left op
 """
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -59,6 +60,15 @@ class _Writer:
             self.producer.poll(0)  # deliveries that failed are told from within it
         return next((failed for failed in self.failed if failed.code() in REFUSED), error)
 
+    def leave(self) -> None:
+        """Be done with it, on a thread of its own: while a broker is away, ending a client may take forever."""
+        threading.Thread(target=self._end, name="leaving", daemon=True).start()
+
+    def _end(self) -> None:
+        with suppress(KafkaException):
+            self.producer.purge()
+            self.producer.close()
+
 
 class ExactlyOnce:
     """Commits outputs and offsets in one transaction, which carries the membership that the partitions came with."""
@@ -105,6 +115,8 @@ class ExactlyOnce:
                 f"another process runs as instance {self._settings.instance!r} of {self._service} and has taken over"
                 f" ({self._name}: {error.str()}). Give each process of a service a THALWEG_INSTANCE of its own"
             )
+        if self._writer is not None:
+            self._writer.leave()
         self._writer = None
         self._writer = self._begin_again()
         raise failure(f"transaction not committed after {open_s:.1f} s", error)
@@ -118,12 +130,17 @@ class ExactlyOnce:
     def _begin(self) -> _Writer:
         more = {"transactional.id": self._name, "transaction.timeout.ms": self._settings.session_timeout_ms}
         writer = _Writer(self._settings, **more)
-        self._insist(lambda: writer.producer.init_transactions(self._timeout))
+        try:
+            self._insist(lambda: writer.producer.init_transactions(self._timeout))
+        except KafkaException:
+            writer.leave()
+            raise
         return writer
 
     def close(self) -> None:
         """Let the producer go: whatever it holds belongs to no committed transaction."""
-        self._writer = None
+        if self._writer is not None:
+            self._writer.leave()
 
 
 class AtLeastOnce:
@@ -138,6 +155,7 @@ class AtLeastOnce:
     def commit(self, outgoing: Sequence[Outgoing], offsets: Offsets) -> None:
         error = self._deliver(outgoing)
         if error is not None:
+            self._writer.leave()
             self._writer = self._begin()
             raise failure("outputs not all written, offsets not committed", error)
         if offsets:
