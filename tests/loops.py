@@ -126,9 +126,11 @@ class Place:
         self.log = MemoryLog(partitions)
         self.clock: ManualClock = Ticking()
 
-    def loop(self, stage: Any = None, sink: MemorySink | None = None, **more: Any) -> Loop:
-        sink = sink or MemorySink(self.log)
-        parts = (stage or Cores(Sum), MemorySource(self.log), sink, self.snapshots())
+    def loop(
+        self, stage: Any = None, sink: MemorySink | None = None, source: MemorySource | None = None, **more: Any
+    ) -> Loop:
+        sink, source = sink or MemorySink(self.log), source or MemorySource(self.log)
+        parts = (stage or Cores(Sum), source, sink, self.snapshots())
         return Loop(self.topics, *parts, clock=self.clock, writer=Inline(), **more)
 
     def snapshots(self) -> Snapshots:

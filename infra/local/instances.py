@@ -8,6 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from infra.local.brokers import free_ports
 from infra.local.processes import Child, Children
 
 SERVICES = ("ingestion", "features", "inference", "labels", "learner")
@@ -42,6 +43,12 @@ class Instances:
 
     def __init__(self, children: Children, environment: Mapping[str, str], cwd: Path) -> None:
         self._children, self._environment, self._cwd = children, environment, cwd
+        self._probes: dict[str, str] = {}
+
+    @property
+    def probes(self) -> dict[str, str]:
+        """Where each answers /healthz and /readyz, by its name."""
+        return {child.name: self._probes[child.name] for child in self._children if child.name in self._probes}
 
     def start(self, counts: Mapping[str, int]) -> None:
         """Start every service, one instance of those that `counts` does not name."""
@@ -59,7 +66,9 @@ class Instances:
 
     def _start(self, name: str, service: str, number: int) -> Child:
         argv = [sys.executable, "-m", f"services.{service}"]
-        environment = {**self._environment, "THALWEG_INSTANCE": str(number)}
+        port = free_ports(1)[0]
+        self._probes[name] = f"http://127.0.0.1:{port}"
+        environment = {**self._environment, "THALWEG_INSTANCE": str(number), "THALWEG_HEALTH_PORT": str(port)}
         return self._children.start(name, argv, kind=service, env=environment, cwd=self._cwd)
 
 

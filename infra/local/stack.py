@@ -59,6 +59,7 @@ class Running(msgspec.Struct, frozen=True):
     broker: str
     ingestion: str
     data: str
+    services: dict[str, str]  # where each process answers /healthz and /readyz
 
 
 class Stack:
@@ -126,7 +127,8 @@ class Stack:
         self._wait_ingestion()
         brokers.wait_joined(self.broker, self.children, self._groups())
         self._wait_first_version()
-        running = Running(os.getpid(), self.broker.address, self.ingestion, str(self.data))
+        probes = self.instances.probes | {"ingestion": self.ingestion}
+        running = Running(os.getpid(), self.broker.address, self.ingestion, str(self.data), probes)
         (self.folder / "running.json").write_bytes(msgspec.json.encode(running))
 
     def _stop(self) -> None:

@@ -4,8 +4,9 @@ import os
 
 from services.inference.scoring import Scoring
 from services.inference.triton import TIMEOUT_S, Triton
+from services.runtime.health import Step
 from services.runtime.kafka import Tail
-from services.runtime.process import run_service, serve
+from services.runtime.process import run_service, serve, watch
 from services.runtime.settings import Settings
 from services.runtime.stream import load_stream
 
@@ -22,11 +23,12 @@ class InferenceSettings(Settings, frozen=True):
 def main() -> None:
     settings = InferenceSettings.load(SERVICE, os.environ)
     stream = load_stream(settings.schemas, settings.stream)
+    health = watch(SERVICE, settings, Step(f"Triton at {settings.triton}"))
     triton = Triton(settings.triton, f"{stream.name}_online", settings.timeout_s)
     models = Tail(settings, stream.topic("models"), from_beginning=True)
     stage = Scoring(stream, triton, lambda: models.poll(settings.batch, 0))
-    stage.warm_up()
-    serve(SERVICE, settings, stream, ["features"], stage, stream.feature_set)
+    stage.warm_up(health.wait())
+    serve(SERVICE, settings, stream, ["features"], stage, stream.feature_set, health)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,5 @@
 """The inference stage: which version is live, its scores from Triton, and the core's records out of them."""
 
-import logging
-import time
 from collections.abc import Callable, Sequence
 
 from services.inference.core import InferenceCore
@@ -11,9 +9,7 @@ from services.runtime.models import ONLINE, decode_published
 from services.runtime.records import Outgoing, Record
 from services.runtime.stage import Batches
 from services.runtime.stream import Stream
-
-log = logging.getLogger(__name__)
-WAIT_S = 0.5
+from services.runtime.waiting import Wait
 
 
 class Scoring:
@@ -37,17 +33,15 @@ class Scoring:
             for out in self._core.write(partition, batch, scores)
         ]
 
-    def warm_up(self) -> None:
+    def warm_up(self, wait: Wait) -> None:
         """Wait for Triton and a first version, and have it load and import what that version needs."""
-        said = ""
         while True:
             try:
                 self._triton.score([self._core.no_vectors()], self._live_version())
             except Retry as error:
-                if str(error) != said:
-                    log.warning("waiting: %s", said := str(error))
-                time.sleep(WAIT_S)
+                wait.pause(str(error))
             else:
+                wait.over()
                 return
 
     def _live_version(self) -> int:

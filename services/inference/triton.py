@@ -13,6 +13,7 @@ from services.inference.core import Scores
 from services.runtime.errors import Retry
 
 TIMEOUT_S = 10.0
+DEADLINE = "StatusCode.DEADLINE_EXCEEDED"
 
 
 class Triton:
@@ -28,9 +29,11 @@ class Triton:
         try:
             return [_scores(future.result(self._timeout_s)) for future in pending]
         except (InferenceServerException, FutureTimeout) as error:
-            raise Retry(
-                f"Triton at {self._address}: {str(error) or f'no answer within {self._timeout_s:g} s'}"
-            ) from error
+            raise Retry(f"Triton at {self._address}: {self._reason(error)}") from error
+
+    def _reason(self, error: Exception) -> str:
+        silent = isinstance(error, FutureTimeout) or getattr(error, "status", str)() == DEADLINE
+        return f"no answer within {self._timeout_s:g} s" if silent else str(error)
 
     def _send(self, vectors: NDArray[np.float32], version: int) -> Future[grpc.InferResult]:
         features = grpc.InferInput("FEATURES", list(vectors.shape), "FP32")

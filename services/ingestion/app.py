@@ -1,5 +1,6 @@
 """The HTTP application. Requests and answers are described in `openapi.py`, and what is served is what stands there."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -14,11 +15,15 @@ from services.ingestion.broadcast import Broadcast
 from services.ingestion.core import IngestionCore, Kind, count, split
 from services.ingestion.openapi import document
 from services.ingestion.producer import DurableProducer
+from services.runtime.clock import SystemClock
 from services.runtime.errors import Retry
+from services.runtime.health import Report
 from services.runtime.records import Outgoing
 from services.runtime.stream import Stream
+from services.runtime.waiting import Wait
 
 RETRY_AFTER_S = 1
+ASK_EVERY_S = 1.0
 
 
 class Door:
@@ -30,6 +35,9 @@ class Door:
         self._producer = producer
         self._broadcast = broadcast
         self._bodies = bodies
+        self._clock = SystemClock()
+        self._wait = Wait(self._clock)
+        self._asking, self._asked = asyncio.Lock(), 0.0
 
     def app(self) -> Starlette:
         prefix = "/v1/streams/{stream}"
@@ -39,6 +47,7 @@ class Door:
             Route(f"{prefix}/predictions", self.predictions, methods=["GET"]),
             Route("/openapi.json", self.openapi, methods=["GET"]),
             Route("/healthz", self.health, methods=["GET"]),
+            Route("/readyz", self.ready, methods=["GET"]),
         ]
         app = Starlette(routes=routes, exception_handlers={HTTPException: _problem})
         app.router.redirect_slashes = False  # a path that is not ours is 404
@@ -90,6 +99,23 @@ class Door:
 
     async def health(self, _: Request) -> Response:
         return _json({"status": "ok", "stream": self._stream.name}, 200)
+
+    async def ready(self, _: Request) -> Response:
+        """Say whether the broker can take records; it is asked once a second, however many want to know."""
+        async with self._asking:
+            if self._clock.now() >= self._asked + ASK_EVERY_S:
+                self._note(await self._producer.obstacle([self._stream.topic(kind) for kind in ("events", "labels")]))
+                self._asked = self._clock.now()
+        if self._wait.why is None:
+            return _json(Report("ingestion", "ready"), 200)
+        waited = round(self._clock.now() - self._wait.since, 1)
+        return _json(Report("ingestion", "waiting", self._wait.why, waited), 503)
+
+    def _note(self, obstacle: str | None) -> None:
+        if obstacle is None:
+            self._wait.over()
+        else:
+            self._wait.note(obstacle)
 
     def _check_stream(self, request: Request) -> None:
         name = request.path_params["stream"]

@@ -1,21 +1,45 @@
-"""One reader of `predictions`, many listeners: each has a bounded queue, and one that can't keep up is let go."""
+"""One reader of `predictions`, many listeners: each has a bounded queue, and one that can't keep up is let go.
+
+All listeners wait for the same records, so that together they hold little more than the slowest of them may.
+"""
 
 import asyncio
 import contextlib
 import logging
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import TypeAlias
 
 from services.runtime.errors import Retry
 from services.runtime.kafka import Tail
 from services.runtime.records import Record
 
 log = logging.getLogger(__name__)
-Queue: TypeAlias = asyncio.Queue[Sequence[Record] | None]
-QUEUE = 64  # batches a listener may lag behind
+LAG = 20_000  # records that a listener may be behind
+UNDER_WAY = 8  # batches that were read and are not in the queues yet
 BATCH = 500
 HEARTBEAT_S = 15.0
+
+
+class Queue(asyncio.Queue[Sequence[Record]]):
+    """Batches that wait for a listener. It is full once they hold `LAG` records."""
+
+    held = 0
+
+    def full(self) -> bool:
+        return self.held >= LAG
+
+    def _put(self, item: Sequence[Record]) -> None:
+        super()._put(item)
+        self.held += len(item)
+
+    def _get(self) -> Sequence[Record]:
+        item = super()._get()
+        self.held -= len(item)
+        return item
+
+    def clear(self) -> None:
+        while not self.empty():
+            self.get_nowait()
 
 
 class Broadcast:
@@ -27,13 +51,14 @@ class Broadcast:
         self._reading = False
         self._opened = asyncio.Event()
         self._lock = threading.Lock()
+        self._room = threading.Semaphore(UNDER_WAY)
 
     async def listen(self) -> AsyncIterator[Sequence[Record] | None]:
         """Yield None once it hears what comes from now on, then batches as they come, and None when it is quiet.
 
         It ends if the listener is too slow, or the log can't be read.
         """
-        queue: Queue = asyncio.Queue(QUEUE)
+        queue = Queue()
         self._queues.add(queue)
         self._start()
         try:
@@ -64,6 +89,7 @@ class Broadcast:
             while self._wanted():
                 with contextlib.suppress(Retry):
                     if records := tail.poll(BATCH, 0.2):
+                        self._room.acquire()
                         loop.call_soon_threadsafe(self._push, records)
         except Exception:
             log.exception("reading predictions failed; those who listen are let go")
@@ -79,11 +105,13 @@ class Broadcast:
             return self._reading
 
     def _push(self, records: Sequence[Record]) -> None:
+        self._room.release()
         for queue in list(self._queues):
             try:
                 queue.put_nowait(records)
             except asyncio.QueueFull:
                 self._queues.discard(queue)
+                queue.clear()  # its listener may never come for it
 
     def _let_go(self) -> None:
         self._queues.clear()

@@ -24,6 +24,10 @@ _ANSWER = {
     },
 }
 _ERROR = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
+_READY = {
+    "summary": "Whether the log takes records now",
+    "responses": {"200": {"description": "It does"}, "503": {"description": "It does not; `waiting_for` says why"}},
+}
 
 
 def document(stream: Stream, max_body: int) -> dict[str, Any]:
@@ -39,6 +43,7 @@ def document(stream: Stream, max_body: int) -> dict[str, Any]:
             "/healthz": {
                 "get": {"summary": "Whether the service is up", "responses": {"200": {"description": "It is"}}}
             },
+            "/readyz": {"get": _READY},
         },
     }
 

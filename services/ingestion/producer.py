@@ -2,9 +2,10 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Sequence
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from services.runtime.errors import Retry
 from services.runtime.kafka import client, send
@@ -12,6 +13,8 @@ from services.runtime.records import Outgoing
 from services.runtime.settings import Settings
 
 DELIVERY_TIMEOUT_MS = 30_000
+ASK_S = 1.0  # how long the broker may take to say where its topics are
+SLOW_S = 3.0  # how long it may take to take a request's records
 
 
 class _Delivery:
@@ -47,6 +50,7 @@ class DurableProducer:
         }
         self._producer = Producer(client(settings, **more))
         self.queue = queue
+        self._began: dict[_Delivery, float] = {}  # what is on its way, in order of age
         self._closing = threading.Event()
         self._poller = threading.Thread(target=self._poll, name="producer", daemon=True)
         self._poller.start()
@@ -58,11 +62,34 @@ class DurableProducer:
         if len(self._producer) + len(records) > self.queue:
             raise Retry(f"{len(self._producer)} records are on their way already; nothing of this request was taken")
         delivery = _Delivery(len(records))
-        for record in records:
-            send(self._producer, record, on_delivery=delivery)
-        error = await delivery.done
+        self._began[delivery] = time.monotonic()
+        try:
+            for record in records:
+                send(self._producer, record, on_delivery=delivery)
+            error = await delivery.done
+        finally:
+            del self._began[delivery]
         if error is not None:
             raise Retry(f"the broker did not take everything: {error}; send it again (the same ids)")
+
+    async def obstacle(self, topics: Sequence[str]) -> str | None:
+        """Return what keeps the broker from taking records for these topics; None if nothing does."""
+        oldest = next(iter(self._began.values()), None)
+        if oldest is not None and (taken := time.monotonic() - oldest) > SLOW_S:
+            return f"the broker, to take records that were sent {taken:.0f} s ago"
+        return await asyncio.to_thread(self._ask, topics)
+
+    def _ask(self, topics: Sequence[str]) -> str | None:
+        for name in topics:
+            try:
+                topic = self._producer.list_topics(name, timeout=ASK_S).topics[name]
+            except KafkaException as error:
+                return f"the broker, to say where {name} is: {error.args[0].str()}"
+            if topic.error is not None:
+                return f"the topic {name}: {topic.error.str()}"
+            if alone := sorted(number for number, found in topic.partitions.items() if found.leader < 0):
+                return f"a leader of {name}, partitions {alone}"
+        return None
 
     def _poll(self) -> None:
         while not self._closing.is_set():

@@ -3,7 +3,7 @@
 import os
 
 from services.labels.core import SERVICE, LabelsCore
-from services.runtime.process import run_service, serve
+from services.runtime.process import run_service, serve, watch
 from services.runtime.settings import Settings
 from services.runtime.stage import Cores
 from services.runtime.stream import load_stream
@@ -13,7 +13,8 @@ def main() -> None:
     settings = Settings.load(SERVICE, os.environ)
     stream = load_stream(settings.schemas, settings.stream)
     stage = Cores(lambda partition: LabelsCore(stream, partition))
-    serve(SERVICE, settings, stream, ["scored", "labels"], stage, f"{stream.feature_set}/{stream.label_rule}")
+    depends = f"{stream.feature_set}/{stream.label_rule}"
+    serve(SERVICE, settings, stream, ["scored", "labels"], stage, depends, watch(SERVICE, settings))
 
 
 if __name__ == "__main__":

@@ -4,8 +4,7 @@ import os
 
 from services.learner.publishing import Publishing
 from services.runtime.artifacts import Artifacts
-from services.runtime.loop import SystemClock
-from services.runtime.process import run_service, serve
+from services.runtime.process import run_service, serve, watch
 from services.runtime.settings import Settings
 from services.runtime.stream import load_stream
 
@@ -15,8 +14,9 @@ SERVICE = "learner"
 def main() -> None:
     settings = Settings.load(SERVICE, os.environ)
     stream = load_stream(settings.schemas, settings.stream)
-    stage = Publishing(stream, Artifacts(settings.data, stream.name), SystemClock())
-    serve(SERVICE, settings, stream, ["examples"], stage, f"{stream.feature_set}/{stream.online_rule}")
+    health = watch(SERVICE, settings)
+    stage = Publishing(stream, Artifacts(settings.data, stream.name), health.clock, health.wait())
+    serve(SERVICE, settings, stream, ["examples"], stage, f"{stream.feature_set}/{stream.online_rule}", health)
 
 
 if __name__ == "__main__":

@@ -7,20 +7,25 @@ import msgspec
 
 from services.learner.core import LearnerCore
 from services.runtime.artifacts import Artifacts
-from services.runtime.loop import Clock
+from services.runtime.clock import Clock
+from services.runtime.errors import Retry
 from services.runtime.models import ONLINE, Published
 from services.runtime.records import Outgoing
 from services.runtime.stage import Cores
 from services.runtime.stream import Stream
+from services.runtime.waiting import Wait
 
 
 class Publishing(Cores[LearnerCore]):
-    """Cores that publish. The first version, of no examples, goes out before the first event."""
+    """Cores that publish. The first version, of no examples, goes out before the first event.
 
-    def __init__(self, stream: Stream, artifacts: Artifacts, clock: Clock) -> None:
+    What can't be stored is not published: the model learns on, and the version of a later moment is tried.
+    """
+
+    def __init__(self, stream: Stream, artifacts: Artifacts, clock: Clock, wait: Wait) -> None:
         super().__init__(lambda _: LearnerCore(stream))
         LearnerCore(stream)  # a wrong definition is refused, and River imported, before a partition is taken
-        self._stream, self._artifacts, self._clock = stream, artifacts, clock
+        self._stream, self._artifacts, self._clock, self._wait = stream, artifacts, clock, wait
         self._published: dict[int, int] = {}  # partition: the version that went out last
         self._due = clock.now()
 
@@ -33,10 +38,17 @@ class Publishing(Cores[LearnerCore]):
         if self._clock.now() < self._due:
             return []
         self._due = self._clock.now() + self._stream.pipeline.online.snapshot_every.seconds
-        return [self._publish(p, core) for p, core in self.cores.items() if self._published.get(p) != core.learned]
+        new = {p: core for p, core in self.cores.items() if self._published.get(p) != core.learned}
+        try:
+            records = [self._publish(core) for core in new.values()]
+        except Retry as error:
+            self._wait.note(str(error))
+            return []
+        self._wait.over()
+        self._published |= {partition: core.learned for partition, core in new.items()}
+        return records
 
-    def _publish(self, partition: int, core: LearnerCore) -> Outgoing:
+    def _publish(self, core: LearnerCore) -> Outgoing:
         self._artifacts.write(ONLINE, core.learned, core.artifact())
-        self._published[partition] = core.learned
         record = Published(ONLINE, core.learned, self._stream.feature_set, core.learned, core.log_loss)
         return Outgoing(self._stream.topic("models"), msgspec.json.encode(record), key=ONLINE.encode(), partition=0)

@@ -3,11 +3,12 @@
 `models` on the log says which version is live; its bytes are in `<data>/artifacts/<stream>/<model>/<version>.model`.
 """
 
+import contextlib
 import os
 import re
 from pathlib import Path
 
-from services.runtime.errors import Stop
+from services.runtime.errors import Retry, Stop
 from services.runtime.signing import Signer, Verifier
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
@@ -21,12 +22,18 @@ class Artifacts:
         self._keys = data / "keys"
 
     def write(self, model: str, version: int, payload: bytes) -> None:
-        """Store it whole or not at all; the same version again gives the same file."""
+        """Store it whole, or not at all and raise Retry; the same version again gives the same file."""
         target = self._path(model, version)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        sealed = Signer(self._keys).seal(self._name(model, version), payload)
         draft = target.with_name(f".{version}.{os.getpid()}")
-        draft.write_bytes(Signer(self._keys).seal(self._name(model, version), payload))
-        draft.rename(target)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            draft.write_bytes(sealed)
+            draft.rename(target)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                draft.unlink()
+            raise Retry(f"{self._name(model, version)} can't be stored in {target.parent}: {error.strerror}") from error
 
     def read(self, model: str, version: int) -> bytes:
         """Return the payload; raise Stop if there is none or this installation did not sign it."""

@@ -63,14 +63,14 @@ def consumer_settings(settings: Settings) -> dict[str, Any]:
 class KafkaSource:
     """One member of the consumer group `service`."""
 
-    def __init__(self, settings: Settings, service: str) -> None:
+    def __init__(self, settings: Settings, service: str, **more: Any) -> None:  # noqa: ANN401 - librdkafka's settings
         group = {
             "group.id": f"{settings.stream}.{service}",
             "session.timeout.ms": settings.session_timeout_ms,
             "heartbeat.interval.ms": settings.session_timeout_ms // 6,
             "partition.assignment.strategy": "range",  # partition p of every input goes to the same member
         }
-        self.consumer = Consumer(client(settings, **consumer_settings(settings), **group))
+        self.consumer = Consumer(client(settings, **consumer_settings(settings), **group, **more))
         self._starting: dict[Position, int] | None = None  # offsets chosen while an assignment is made
         self._membership: object | None = None  # with which what is assigned came
 

@@ -7,12 +7,12 @@ not be committed restores everything that is assigned in the same way.
 """
 
 import logging
-import time
 from collections.abc import Sequence
 from concurrent.futures import Executor
-from typing import Protocol
 
+from services.runtime.clock import Clock, SystemClock
 from services.runtime.errors import Retry
+from services.runtime.health import COMMIT, ENDED, FOLD, READ, RESTORE, SNAPSHOT, STOP, Health
 from services.runtime.records import Outgoing, Position, Record
 from services.runtime.saving import Saver
 from services.runtime.snapshots import Snapshots
@@ -20,25 +20,6 @@ from services.runtime.stage import Stage
 from services.runtime.transport import Sink, Source
 
 log = logging.getLogger(__name__)
-MAX_BACKOFF_S = 1.0
-
-
-class Clock(Protocol):
-    """The loop's only view of time, in seconds; cores have none."""
-
-    def now(self) -> float: ...
-
-    def sleep(self, seconds: float) -> None: ...
-
-
-class SystemClock:
-    """The real one."""
-
-    def now(self) -> float:
-        return time.monotonic()
-
-    def sleep(self, seconds: float) -> None:
-        time.sleep(seconds)
 
 
 class Loop:
@@ -61,6 +42,7 @@ class Loop:
         snapshot_every_s: float = 10.0,
         clock: Clock | None = None,
         writer: Executor | None = None,
+        health: Health | None = None,
     ) -> None:
         self._stage, self._source, self._sink, self._snapshots = stage, source, sink, snapshots
         self._topics, self._batch, self._poll_s = list(topics), batch, poll_s
@@ -70,7 +52,10 @@ class Loop:
         self._muted: dict[Position, int] = {}  # still restoring: the committed offset to fold up to, in silence
         self._reassigned: set[Position] = set()  # what came or went during the poll at hand
         self._ahead = False  # cores may have folded what was not committed: not to be snapshot, only to be restored
-        self._backoff = 0.0  # grows until a commit succeeds
+        self._owed = False  # a batch was read and is not committed yet
+        self._joined = False  # the group gave this member its share, be it empty
+        self._health = health or Health("", self._clock)
+        self._wait = self._health.wait()
         self._stopping = False
         self.folded = 0  # records folded and committed
 
@@ -83,31 +68,37 @@ class Loop:
         self._source.subscribe(self._topics, self)
         end = None if timeout is None else self._clock.now() + timeout
         while not self._stopping and (count is None or self.folded < count):
-            if end is not None and self._clock.now() >= end:
+            began = self._clock.now()
+            if end is not None and began >= end:
                 break
             try:
                 if self._ahead:
                     self._restore(list(self._next))
                 self._step()
+                if not self._owed:
+                    self._wait.over()
             except Retry as error:
-                self._backoff = min(MAX_BACKOFF_S, 2 * self._backoff or 0.05)
-                log.warning("waiting %.2f s, nothing is lost: %s", self._backoff, error)
                 self._ahead = True
-                self._clock.sleep(self._backoff)
+                self._wait.pause(str(error), began)
         return self.folded
 
     def close(self) -> None:
         """Leave: snapshot what moved, unless an error came between a fold and its commit, and leave the group."""
         self._save({position.partition for position in self._next})
+        self._health.enter(STOP)
         self._saver.close()
         self._source.close()
         self._sink.close()
+        self._health.enter(ENDED)
 
     def _step(self) -> None:
         self._reassigned.clear()
+        self._health.enter(READ)
         polled = self._source.poll(self._batch, self._poll_s)
+        self._health.enter(FOLD)
         self._ahead = True
         records = self._live(self._current(polled))
+        self._owed = self._owed or bool(records)
         outgoing = self._stage.fold(_by_partition(records)) if records else []
         if not self._muted:
             outgoing += self._stage.extra()
@@ -126,12 +117,14 @@ class Loop:
 
     def _commit(self, records: Sequence[Record], outgoing: Sequence[Outgoing]) -> None:
         offsets = {record.position: record.offset + 1 for record in records}
+        self._health.enter(COMMIT)
         self._sink.commit(outgoing, offsets)
         self._next |= offsets
         for position in offsets:
             self._saver.moved(position.partition)
         self.folded += len(records)
-        self._backoff = 0.0
+        self._health.folded = self.folded
+        self._owed = False
 
     # Partitions come and go
 
@@ -140,6 +133,8 @@ class Loop:
         self._reassigned |= set(positions)
         self._next |= dict.fromkeys(positions, 0)  # known, should restoring them have to be tried again
         self._restore(positions)
+        self._joined = True
+        self._tell()  # there may be none
 
     def revoked(self, positions: Sequence[Position]) -> None:
         log.info("revoked %s", _names(positions))
@@ -153,9 +148,21 @@ class Loop:
             self._muted.pop(position, None)
             self._saver.forget(position.partition)
             self._stage.close(position.partition)
+        self._owed = False  # whoever has it next reads it again
+        self._joined = bool(self._next)
+        self._tell()
+
+    def _tell(self) -> None:
+        """Tell the health which partitions are here, and how many records of each are still folded in silence."""
+        left: dict[int, int] = {}
+        for position, offset in self._muted.items():
+            left[position.partition] = left.get(position.partition, 0) + offset - self._next[position]
+        partitions = tuple(sorted({position.partition for position in self._next}))
+        self._health.own(partitions if self._joined else None, left)
 
     def _save(self, partitions: set[int]) -> None:
         if not self._ahead:
+            self._health.enter(SNAPSHOT)
             self._saver.save(partitions)
 
     def _offsets(self, partition: int) -> dict[str, int]:
@@ -166,11 +173,14 @@ class Loop:
     def _restore(self, positions: Sequence[Position]) -> None:
         if not positions:
             return
+        self._health.enter(RESTORE)
         committed = self._source.committed(positions)
         for partition in sorted({position.partition for position in positions}):
             self._restore_partition(
                 {p: offset for p, offset in committed.items() if p.partition == partition}, partition
             )
+        self._joined = True
+        self._tell()
 
     def _restore_partition(self, committed: dict[Position, int], partition: int) -> None:
         snapshot = self._snapshots.newest(partition, {p.topic: offset for p, offset in committed.items()})
@@ -207,6 +217,7 @@ class Loop:
         arrived = [p for p, offset in self._muted.items() if p.partition == partition and self._next[p] >= offset]
         for position in arrived:
             del self._muted[position]
+        self._tell()
         self._hold_or_release(partition, arrived)
 
     def _hold_or_release(self, partition: int, arrived: Sequence[Position]) -> None:

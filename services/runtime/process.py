@@ -11,13 +11,18 @@ from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NoReturn
 
+from services.runtime.clock import SystemClock
 from services.runtime.errors import ThalwegError
+from services.runtime.health import CONNECT, FOLD, Health, Step
 from services.runtime.kafka import KafkaSource
 from services.runtime.loop import Loop
+from services.runtime.probes import Probes
+from services.runtime.quiet import Quiet
 from services.runtime.settings import Settings
 from services.runtime.sinks import open_sink
 from services.runtime.snapshots import Snapshots
 from services.runtime.stage import Stage
+from services.runtime.statistics import statistics
 from services.runtime.stream import Stream
 
 log = logging.getLogger(__name__)
@@ -30,6 +35,7 @@ def run_service(name: str, main: Callable[[], None]) -> NoReturn:
     first, is a quarter of the time that readers wait at a restart.
     """
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=f"%(asctime)s {name} %(levelname)s %(message)s")
+    logging.getLogger("librdkafka").addFilter(Quiet())
     try:
         main()
     except ThalwegError as error:
@@ -43,10 +49,27 @@ def _end(status: int) -> NoReturn:
     os._exit(status)  # its public name
 
 
-def serve(name: str, settings: Settings, stream: Stream, inputs: Sequence[str], stage: Stage, fingerprint: str) -> None:
+def watch(name: str, settings: Settings, fold: Step = FOLD) -> Health:
+    """Return the health of this service, and answer probes about it from now on, if the settings say where."""
+    health = Health(name, SystemClock(), fold)
+    if settings.health_port:
+        Probes(settings.health_host, settings.health_port, health.report).start()
+    return health
+
+
+def serve(
+    name: str,
+    settings: Settings,
+    stream: Stream,
+    inputs: Sequence[str],
+    stage: Stage,
+    fingerprint: str,
+    health: Health,
+) -> None:
     """Drive a stage over its input topics until SIGTERM or SIGINT; `fingerprint` names what its snapshots depend on."""
     snapshots = Snapshots(settings.data, stream.name, name, fingerprint, settings.snapshots)
-    source = KafkaSource(settings, name)
+    health.enter(CONNECT)
+    source = KafkaSource(settings, name, **statistics(health, settings.broker))
     sink = open_sink(stream.pipeline.stream.guarantee, settings, name, source)
     loop = Loop(
         [stream.topic(kind) for kind in inputs],
@@ -57,6 +80,7 @@ def serve(name: str, settings: Settings, stream: Stream, inputs: Sequence[str], 
         batch=settings.batch,
         poll_s=settings.poll_s,
         snapshot_every_s=settings.snapshot_every_s,
+        health=health,
     )
     _stop_on_signals(loop)
     log.info("started, process %d", os.getpid())

@@ -17,6 +17,7 @@ from services.runtime.errors import ConfigError
 PREFIX = "THALWEG_"
 SERVICES = Path(__file__).parents[1]
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
+Port: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
 Seconds: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 
 
@@ -34,6 +35,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     fetch_wait_ms: Count = 20  # how long the broker may hold back an empty answer
     session_timeout_ms: Count = 6000
     snapshot_every_s: Seconds = 10.0
+    health_host: str = "127.0.0.1"
+    health_port: Port = 0  # where /healthz and /readyz answer; 0: nowhere
 
     @classmethod
     def load(cls, service: str, environment: Mapping[str, str]) -> Self:

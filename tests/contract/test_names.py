@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.local import stack
+from infra.local import stack, status
 from infra.local.brokers import Broker
 from infra.local.stack import Options, Stack
 from services.runtime.stream import TOPICS, UNPARTITIONED, load_stream
@@ -178,6 +178,15 @@ def test_a_service_subscribes_to_what_its_page_reads(service: str) -> None:
     inputs = [ast.literal_eval(call.args[3]) for call in calls(main, "serve")]
     tailed = [ast.literal_eval(call.args[0]) for call in calls(main, "topic")]
     assert {*(topic for found in inputs for topic in found), *tailed} == flows(service)[0]
+
+
+def test_the_status_knows_every_input() -> None:
+    """`thalweg status` asks how far behind each group is on what it really reads, and on nothing else."""
+    inputs = {}
+    for service in FOLDERS:
+        for call in calls(ROOT / "services" / service / "__main__.py", "serve"):
+            inputs[service] = tuple(ast.literal_eval(call.args[3]))
+    assert inputs == status.INPUTS
 
 
 @pytest.mark.parametrize("service", FOLDERS)

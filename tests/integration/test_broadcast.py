@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from services.ingestion.broadcast import QUEUE, Broadcast
+from services.ingestion import broadcast
+from services.ingestion.broadcast import Broadcast
 from services.runtime.errors import Retry
 from services.runtime.records import Record
 
@@ -74,22 +75,45 @@ def test_a_reader_that_could_not_be_opened_is_opened_again() -> None:
     assert asyncio.run(scene())
 
 
-def test_a_listener_that_cannot_keep_up_is_let_go_and_costs_nobody_else() -> None:
-    """What waits for a listener is bounded: one that does not read is ended, while another gets every batch."""
+def test_a_listener_that_cannot_keep_up_is_let_go_and_costs_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for a listener is bounded, and dropped with it: one that does not read is ended, others hear all."""
+    monkeypatch.setattr(broadcast, "LAG", 50)
 
-    async def scene() -> tuple[int, int]:
+    async def scene() -> tuple[int, int, int]:
         gate = threading.Semaphore(1)
-        broadcast = Broadcast(lambda: FakeTail(lambda: None, lambda: None, gate))
-        slow, quick = broadcast.listen(), broadcast.listen()
+        channel = Broadcast(lambda: FakeTail(lambda: None, lambda: None, gate))
+        slow, quick = channel.listen(), channel.listen()
         await asyncio.gather(anext(slow), anext(quick))
-        heard = 1
-        while heard < 2 * QUEUE:
+        heard, most = 1, 0
+        while heard < 100:
             gate.release()
-            heard += await asyncio.wait_for(anext(quick), 5) is not None
+            heard += await asyncio.wait_for(anext(quick), 30) is not None
+            most = max(most, *(queue.held for queue in channel._queues))
         left = [batch async for batch in slow]
         await quick.aclose()
-        return heard, len(left)
+        return heard, most, len(left)
 
-    heard, left = asyncio.run(scene())
-    assert heard == 2 * QUEUE
-    assert left <= QUEUE
+    heard, most, left = asyncio.run(scene())
+    assert heard == 100
+    assert most == 50
+    assert left <= 1
+
+
+def test_a_queue_counts_records_and_not_batches() -> None:
+    """Many small batches are no more than one large one; what is taken makes room again."""
+
+    async def scene() -> None:
+        queue = broadcast.Queue()
+        record = Record("flights.predictions", 0, 0, b"JFK", b"{}")
+        for _ in range(broadcast.LAG - 1):
+            queue.put_nowait([record])
+        queue.put_nowait([record] * 10)
+        with pytest.raises(asyncio.QueueFull):
+            queue.put_nowait([record])
+        for _ in range(10):
+            queue.get_nowait()
+        queue.put_nowait([record])
+        queue.clear()
+        assert (queue.held, queue.qsize()) == (0, 0)
+
+    asyncio.run(scene())

@@ -69,6 +69,10 @@ class Door:
         self.settings = Settings(broker=broker.address)
         self.http = httpx.Client(base_url=url, timeout=20)
 
+    def memory(self) -> int:
+        """Return the bytes that the process holds in memory."""
+        return int(Path(f"/proc/{self.child.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
     def post(self, kind: str, body: bytes | Iterator[bytes], content_type: str = NDJSON) -> httpx.Response:
         path = f"/v1/streams/flights/{kind}"
         answer = self.http.post(path, content=body, headers={"Content-Type": content_type})
@@ -300,6 +304,22 @@ def test_a_full_queue_is_503_and_nothing_of_that_request_is_taken(door: Door) ->
     assert door.post("events", line("events", "again")).status_code == 202
 
 
+def test_ready_is_who_can_put_records_on_the_log(door: Door) -> None:
+    """/readyz is 200 while the broker answers, 503 with the reason while it does not, and again 200 afterwards."""
+    wait_until(lambda: door.http.get("/readyz").status_code == 200)
+    assert door.http.get("/readyz").json()["status"] == "ready"
+    os.kill(door.tansu.pid, signal.SIGSTOP)
+    try:
+        wait_until(lambda: door.http.get("/readyz").status_code == 503, 5)
+        away = door.http.get("/readyz").json()
+        assert away["status"] == "waiting"
+        assert "the broker, to say where flights.events is" in away["waiting_for"]
+        assert door.http.get("/healthz").status_code == 200, "another start would not help it"
+    finally:
+        os.kill(door.tansu.pid, signal.SIGCONT)
+    wait_until(lambda: door.http.get("/readyz").status_code == 200)
+
+
 # The document
 
 
@@ -309,7 +329,8 @@ def test_the_document_describes_what_is_there(door: Door) -> None:
     assert document["openapi"].startswith("3.1.")
     assert set(document["info"]) >= {"title", "version"}
     prefix = "/v1/streams/flights"
-    paths = {f"{prefix}/events": "post", f"{prefix}/labels": "post", f"{prefix}/predictions": "get", "/healthz": "get"}
+    paths = {f"{prefix}/events": "post", f"{prefix}/labels": "post", f"{prefix}/predictions": "get"}
+    paths |= {"/healthz": "get", "/readyz": "get"}
     assert {path: next(iter(methods)) for path, methods in document["paths"].items()} == paths
     for kind, schema in (("events", STREAM.event), ("labels", STREAM.label)):
         content = document["paths"][f"{prefix}/{kind}"]["post"]["requestBody"]["content"]
@@ -395,6 +416,41 @@ def test_a_listener_of_one_key_hears_nothing_else(door: Door) -> None:
     assert [json.loads(event["data"])["event_id"] for event in jfk.seen] == [f"JFK-{n}" for n in range(4)]
     assert [json.loads(event["data"])["event_id"] for event in lga.seen] == [f"LGA-{n}" for n in range(4)]
     assert len(everything.seen) == 12
+
+
+def test_a_listener_that_does_not_read_costs_nobody_memory(door: Door) -> None:
+    """50,000 predictions (50 MB) pass one client that reads none of them and one that reads all: nothing piles up.
+
+    What a first such client made of it (its queue, the allocator's share) is what all of them may have together.
+    """
+    with Listener(door) as listener:
+        with deaf(door):
+            flood(door, listener, 50_000)
+            before = door.memory()
+            with deaf(door):
+                flood(door, listener, 50_000)
+        assert door.memory() - before < 12 << 20
+
+
+def flood(door: Door, listener: Listener, number: int) -> None:
+    """Predict so many events, a kilobyte each, no faster than the listener reads."""
+    value = json.dumps({"event_id": "x" * 1000, "prediction": {"late": 0.25}}).encode()
+    producer = Producer({"bootstrap.servers": door.settings.broker, "log_level": 0, "linger.ms": 5})
+    end = len(listener.seen) + number
+    while (left := end - len(listener.seen)) > 0:
+        for _ in range(min(left, 2500)):
+            producer.produce("flights.predictions", value, b"JFK")
+        assert producer.flush(60) == 0
+        wait_until(lambda: len(listener.seen) >= end - left + min(left, 2500), 60)
+
+
+@contextmanager
+def deaf(door: Door) -> Iterator[None]:
+    """Have a client that follows the predictions and never reads."""
+    with socket.create_connection((door.http.base_url.host, door.http.base_url.port or 80), 5) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.sendall(b"GET /v1/streams/flights/predictions HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        yield
 
 
 # The end

@@ -1,6 +1,8 @@
 """The learner: it predicts before it learns, its versions are functions of the examples alone, and when they go out."""
 
+import errno
 import math
+import os
 import pickle
 import re
 from collections.abc import Sequence
@@ -18,14 +20,16 @@ from services.learner.core import LearnerCore
 from services.learner.model import build_model
 from services.learner.publishing import Publishing
 from services.runtime.artifacts import Artifacts
-from services.runtime.errors import ConfigError, Stop
+from services.runtime.errors import ConfigError, Retry, Stop
 from services.runtime.frames import matrix, times
 from services.runtime.grammar import Duration, LabelRule, OnlineRule, Pipeline, StreamRule, Value
 from services.runtime.models import Published
 from services.runtime.records import Record
 from services.runtime.river_score import score
 from services.runtime.schemas import SCORE, examples_frame, scored_frame
+from services.runtime.signing import make_keys
 from services.runtime.stream import Stream
+from services.runtime.waiting import Wait
 
 COLUMNS = ("x", "y", "z")
 MODEL: list[Any] = [
@@ -271,7 +275,8 @@ class Stage:
 
     def __init__(self, data: Path) -> None:
         self.clock, self.artifacts = Clock(), Artifacts(data, "made")
-        self.stage = Publishing(STREAM, self.artifacts, self.clock)
+        self.wait = Wait(self.clock)
+        self.stage = Publishing(STREAM, self.artifacts, self.clock, self.wait)
 
     def published(self) -> list[Published]:
         """Return what is due, each held against where it goes and what it stands for."""
@@ -346,11 +351,50 @@ def test_a_partition_that_comes_again_says_where_it_is(tmp_path: Path) -> None:
     assert stage.versions() == []
 
 
+def test_what_can_not_be_stored_is_not_published(tmp_path: Path) -> None:
+    """Without a place for the artifact it learns on and says what it waits for; then the newest version goes out."""
+    stage = Stage(tmp_path)
+    folder = tmp_path / "artifacts" / "made"
+    make_keys(tmp_path / "keys")
+    folder.parent.mkdir()
+    folder.write_bytes(b"where a folder should be")
+    stage.stage.open(0, None)
+    assert stage.versions() == []
+    assert "model/made/online/0 can't be stored" in str(stage.wait.why)
+    stage.learn(slice(10))
+    stage.clock.sleep(5)
+    assert stage.versions() == []
+    assert "model/made/online/10 can't be stored" in str(stage.wait.why)
+    assert stage.wait.since == stage.clock.time - 5
+    folder.unlink()
+    assert stage.versions() == []
+    stage.clock.sleep(5)
+    assert stage.versions() == [10]
+    assert stage.wait.why is None
+
+
+def test_an_artifact_that_did_not_fit_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was written of it before the disk was full is taken away again."""
+    stage = Stage(tmp_path)
+    write = Path.write_bytes
+
+    def fill(path: Path, content: bytes) -> int:
+        write(path, content[:10])
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    make_keys(tmp_path / "keys")
+    monkeypatch.setattr(Path, "write_bytes", fill)
+    with pytest.raises(Retry, match=f"model/made/online/3 can't be stored in {tmp_path}.*: No space left on device"):
+        stage.artifacts.write("online", 3, b"payload")
+    assert list((tmp_path / "artifacts" / "made" / "online").iterdir()) == []
+
+
 def test_a_wrong_model_is_refused_before_a_partition_is_taken(tmp_path: Path) -> None:
     """The stage can't be made with a model that can't be."""
     pipeline = msgspec.structs.replace(PIPELINE, online=OnlineRule(["linear_model.Nothing"]))
+    stream = msgspec.structs.replace(STREAM, pipeline=pipeline)
     with pytest.raises(ConfigError, match=re.escape("linear_model.Nothing")):
-        Publishing(msgspec.structs.replace(STREAM, pipeline=pipeline), Artifacts(tmp_path, "made"), Clock())
+        Publishing(stream, Artifacts(tmp_path, "made"), Clock(), Wait(Clock()))
 
 
 def test_a_model_says_one_half_before_it_saw_a_label() -> None:

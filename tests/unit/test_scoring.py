@@ -15,10 +15,12 @@ from services.inference.scoring import Scoring
 from services.runtime.errors import Retry
 from services.runtime.frames import matrix, times
 from services.runtime.grammar import Duration, LabelRule, OnlineRule, Pipeline, StreamRule, Value
+from services.runtime.memory import ManualClock
 from services.runtime.models import Published
 from services.runtime.records import Record
 from services.runtime.schemas import features_frame
 from services.runtime.stream import Stream
+from services.runtime.waiting import Wait
 
 PIPELINE = Pipeline(
     StreamRule("binary", "key", "at", "id"),
@@ -135,20 +137,22 @@ def test_it_keeps_no_state(bench: Bench) -> None:
     assert len(bench.said(0)) == 2
 
 
-def test_warming_up_waits_for_both(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """It asks for no rows until a version is there and Triton answers, and says once what it waits for."""
-    waits: list[float] = []
+def test_warming_up_waits_for_both(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """It asks for no rows until a version is there and Triton answers, and says what it waits for."""
+    clock = ManualClock()
+    wait = Wait(clock)
+    waits: list[str | None] = []
 
     def sleep(seconds: float) -> None:
-        waits.append(seconds)
-        if len(waits) == 3:
+        clock.time += seconds
+        waits.append(wait.why)
+        if len(waits) == 6:
             bench.publish(4)
             bench.triton.away = 2
 
-    monkeypatch.setattr("services.inference.scoring.time.sleep", sleep)
-    bench.stage.warm_up()
-    assert len(waits) == 5
+    clock.sleep = sleep  # type: ignore[method-assign]
+    bench.stage.warm_up(wait)
+    assert [str(why).partition(" ")[0] for why in waits] == ["no"] * 6 + ["Triton"] * 2
     assert bench.triton.asked == [4, 4, 4]
+    assert wait.why is None
     assert ["no version" in m for m in caplog.messages] == [True, False]

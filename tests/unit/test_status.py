@@ -1,0 +1,45 @@
+"""`thalweg status` as a person reads it, and what it makes of a run that is not there."""
+
+from pathlib import Path
+
+import pytest
+
+from infra import cli
+from infra.local.status import State, show
+from services.runtime.health import Report
+
+
+def test_a_line_a_process() -> None:
+    """Ready, waiting, restoring and silent ones, with what each waits for and how far its group is behind."""
+    triton = "Triton at 127.0.0.1:8001: no answer within 10 s"
+    states = {
+        "ingestion": State(ready=True, report=Report("ingestion", "ready"), behind={}),
+        "features": State(
+            ready=True, report=Report("features", "ready", None, None, (0, 1), {}, 20), behind={"events": 0}
+        ),
+        "features-2": State(
+            ready=True, report=Report("features", "ready", None, None, (), {}, 0), behind={"events": 0}
+        ),
+        "inference": State(
+            ready=False, report=Report("inference", "waiting", triton, 12.3, (0, 1, 2), {}, 5), behind={"features": 30}
+        ),
+        "labels": State(
+            ready=False, report=Report("labels", "joining", "its share", 1.0), behind={"scored": None, "labels": 2}
+        ),
+        "learner": State(ready=False, report=None, behind={"examples": 7}),
+    }
+    assert show(states).splitlines() == [
+        "service     status   partitions  folded  behind",
+        "ingestion   ready    -           -       -",
+        "features    ready    0,1         20      events 0",
+        "features-2  ready    none        0       events 0",
+        f"inference   waiting  0,1,2       5       features 30         waits for {triton}, 12 s already",
+        "labels      joining  -           -       scored ?, labels 2  waits for its share, 1 s already",
+        "learner     silent   ?           ?       examples 7          no answer to its probe within 3 s",
+    ]
+
+
+def test_without_a_run_it_says_what_to_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit status 1, and a line."""
+    assert cli.main(["status", "--run-dir", str(tmp_path)]) == 1
+    assert "no run of flights is up here; start one (thalweg up)" in capsys.readouterr().err
