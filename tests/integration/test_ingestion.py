@@ -131,7 +131,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Broker, Chil
         brokers.wait_ready(broker, children)
         topics = ("events", "labels", "predictions")
         brokers.create_topics(broker, {STREAM.topic(kind): TopicSpec(PARTITIONS) for kind in topics})
-        yield broker, children._started[0]
+        yield broker, children["tansu"]
 
 
 @contextmanager
