@@ -86,8 +86,8 @@ class Loop:
         """Leave: snapshot what moved, unless an error came between a fold and its commit, and leave the group."""
         self._save({position.partition for position in self._next})
         self._health.enter(STOP)
+        self._source.close()  # what is revoked by that may be saved once more
         self._saver.close()
-        self._source.close()
         self._sink.close()
         self._health.enter(ENDED)
 

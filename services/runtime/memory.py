@@ -170,13 +170,21 @@ class MemorySink:
 class Inline(Executor):
     """Does at once what is submitted, in the caller's thread, so that a test knows when it was done."""
 
+    _ended = False
+
     def submit(self, fn: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Future[Result]:  # noqa: ANN401 - its own
+        if self._ended:
+            raise RuntimeError("cannot schedule new futures after shutdown")
         future: Future[Result] = Future()
         try:
             future.set_result(fn(*args, **kwargs))
         except Retry as error:
             future.set_exception(error)
         return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - its own
+        del wait, cancel_futures
+        self._ended = True
 
 
 class ManualClock:
