@@ -1,6 +1,5 @@
 """The loop's one law: whatever happens on the way, what goes out is what an undisturbed fold gives."""
 
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,66 +9,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.runtime.loop import Loop
-from services.runtime.memory import Inline, ManualClock, MemoryLog, MemorySink, MemorySource
-from services.runtime.records import Outgoing, Position, Record
+from services.runtime.memory import Inline, MemoryLog, MemorySink, MemorySource
+from services.runtime.records import Outgoing, Position
 from services.runtime.snapshots import Snapshots
 from services.runtime.stage import Cores
+from tests.loops import Chain, Pairs, Ticking
 
 PARTITIONS = 2
 Op = tuple[Any, ...]
-
-
-class Chain:
-    """A hash over all that its partition ever read, said after each record: any loss, doubling or swap shows."""
-
-    def __init__(self, partition: int) -> None:
-        self.partition = partition
-        self.link = b"start"
-
-    def fold(self, records: Sequence[Record]) -> list[Outgoing]:
-        return [Outgoing("out", self._next(record.value), partition=self.partition) for record in records]
-
-    def _next(self, value: bytes) -> bytes:
-        self.link = hashlib.sha256(self.link + value).hexdigest().encode()
-        return self.link
-
-    def snapshot(self) -> bytes:
-        return self.link
-
-    def restore(self, state: bytes) -> None:
-        self.link = state
-
-
-class Pairs:
-    """Says a value once both inputs have had it; the order in which the inputs are read makes no difference to that."""
-
-    def __init__(self, partition: int) -> None:
-        self.partition = partition
-        self.seen: dict[str, set[bytes]] = {"left": set(), "right": set()}
-
-    def fold(self, records: Sequence[Record]) -> list[Outgoing]:
-        outgoing = []
-        for record in records:
-            assert record.value not in self.seen[record.topic], "folded twice"
-            self.seen[record.topic].add(record.value)
-            if all(record.value in seen for seen in self.seen.values()):
-                outgoing.append(Outgoing("out", record.value, partition=self.partition))
-        return outgoing
-
-    def snapshot(self) -> bytes:
-        return b"|".join(b" ".join(sorted(self.seen[topic])) for topic in ("left", "right"))
-
-    def restore(self, state: bytes) -> None:
-        left, right = (set(part.split()) for part in state.split(b"|"))
-        self.seen = {"left": left, "right": right}
-
-
-class Ticking(ManualClock):
-    """Time that moves on a little whenever somebody looks, so that a bounded run always ends."""
-
-    def now(self) -> float:
-        self.time += 0.01
-        return self.time
 
 
 class World:
@@ -78,7 +25,7 @@ class World:
     def __init__(self, data: Path, build: Callable[[int], Any], topics: Sequence[str]) -> None:
         self.data, self.build, self.topics = data, build, topics
         self.log = MemoryLog(PARTITIONS)
-        self.clock = Ticking()
+        self.clock = Ticking(None)
         self.start(2, 1000)
 
     def start(self, batch: int, snapshot_every_s: float) -> None:
