@@ -24,7 +24,7 @@ class IngestionSettings(Settings, frozen=True):
     queue: Count = 50_000
     max_body: Count = 8 << 20
     room: Count = 64 << 20
-    patience_s: Seconds = 30.0  # how long a body may take to arrive
+    patience_s: Seconds = 30.0  # how long a head, and a body, may take to arrive
     connections: Count = 500  # at once; one more is answered with 503
 
 
@@ -40,7 +40,7 @@ def main() -> None:
     ):  # uvicorn raises it again when it is done: that must not kill us
         signal.signal(number, lambda *_: None)
     try:
-        run(door.app(), settings.host, settings.port, settings.connections)
+        run(door.app(), settings.host, settings.port, settings.connections, settings.patience_s)
     finally:
         producer.close()
 

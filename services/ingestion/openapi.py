@@ -50,7 +50,7 @@ def document(stream: Stream, max_body: int) -> dict[str, Any]:
 
 def _post(kind: str, schema: dict[str, Any], max_body: int) -> dict[str, Any]:
     one = {key: value for key, value in schema.items() if key not in ("$schema", "$id")}
-    lines = {"type": "string", "description": "one such object a line"}
+    lines = {"type": "array", "items": one, "minItems": 1, "description": "one such object a line (NDJSON)"}
     return {
         "summary": f"Send {kind}",
         "description": f"At most {max_body} bytes, which may come with `Content-Encoding: gzip`; inflated they count.",

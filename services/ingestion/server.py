@@ -6,12 +6,11 @@ import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-HEAD_S = 10.0
-
 
 class PatientProtocol(H11Protocol):
-    """Closes a connection that owes us the head of a request, or the rest of one that was answered, for `HEAD_S`."""
+    """Closes a connection that owes us the head of a request, or the rest of one that was answered, for too long."""
 
+    patience_s = 30.0
     _head: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -30,7 +29,7 @@ class PatientProtocol(H11Protocol):
         if self.cycle is not None and not self.cycle.response_complete:
             self._calm()
         elif self._head is None:
-            self._head = self.loop.call_later(HEAD_S, self._give_up)
+            self._head = self.loop.call_later(self.patience_s, self._give_up)
 
     def _calm(self) -> None:
         if self._head is not None:
@@ -42,13 +41,14 @@ class PatientProtocol(H11Protocol):
         self.transport.close()
 
 
-def run(app: Starlette, host: str, port: int, connections: int) -> None:
+def run(app: Starlette, host: str, port: int, connections: int, patience_s: float) -> None:
     """Serve until SIGTERM or SIGINT, at most so many connections at once."""
+    protocol = type("Protocol", (PatientProtocol,), {"patience_s": patience_s})
     uvicorn.run(
         app,
         host=host,
         port=port,
-        http=PatientProtocol,
+        http=protocol,
         ws="none",
         lifespan="off",
         log_config=None,
