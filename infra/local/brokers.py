@@ -32,6 +32,7 @@ __all__ = [
     "embedded",
     "external",
     "free_ports",
+    "in_sync",
     "kafka",
     "start",
     "wait_in_sync",
@@ -125,6 +126,12 @@ def wait_in_sync(broker: Broker, children: Children, timeout: float = 60.0) -> N
     """Return once every replica of every topic has all that its leader has: any one node may then be lost."""
     with _admin(broker, None) as client:
         _wait(children, timeout, lambda: _behind(client))
+
+
+def in_sync(broker: Broker) -> bool:
+    """Whether every replica has all that its leader has."""
+    with _admin(broker, None) as client:
+        return _behind(client) is None
 
 
 def _behind(client: AdminClient) -> str | None:
