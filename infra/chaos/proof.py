@@ -18,7 +18,7 @@ from services.replay.versions import Versions
 from services.runtime.artifacts import Artifacts
 from services.runtime.dead_letters import DeadLetter
 from services.runtime.errors import Stop
-from services.runtime.history import History
+from services.runtime.history import KafkaHistory
 from services.runtime.kafka import read_all
 from services.runtime.models import ONLINE
 from services.runtime.records import Record
@@ -79,7 +79,7 @@ class Proof:
 
     def _folded_again(self) -> None:
         """Have features, scores, late and refused events compared with an undisturbed fold."""
-        with closing(History(self._settings)) as history:
+        with closing(KafkaHistory(self._settings)) as history:
             examples = self._stream.topic("examples")
             versions = Versions(self._stream, self._artifacts, lambda: history.read_topic(examples))
             for found in verify(self._stream, history, versions, Span(), lambda *_: None):
