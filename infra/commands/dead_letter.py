@@ -51,7 +51,7 @@ def _list(given: argparse.Namespace) -> int:
         counts[listed.letter.reason] += 1
         replayed[listed.letter.reason] += listed.replayed
         print(_line(listed))
-    for reason, count in counts.most_common():
+    for reason, count in sorted(counts.items()):
         print(f"{reason}: {count}, {replayed[reason]} of them replayed")
     print(f"{counts.total()} dead letters")
     return 0
@@ -130,6 +130,6 @@ def _say_sent(done: str, letters: Iterator[DeadLetter]) -> Counter[str]:
         counts[letter.reason] += 1
         print(f"{done}: {letter.place} ({letter.reason})", flush=True)
     if counts:
-        reasons = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items()))
         print(f"{counts.total()} dead letters {done}: {reasons}")
     return counts
