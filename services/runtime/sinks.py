@@ -9,7 +9,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
+from functools import partial
 from typing import Any, NoReturn
 
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -22,6 +24,7 @@ from services.runtime.settings import Settings
 from services.runtime.transport import Offsets, Sink
 
 log = logging.getLogger(__name__)
+PATIENCE = 2.0  # times the longest that a transaction may be open, until a call counts as one that never returns
 FENCED = {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}  # noqa: SLF001 - its name
 
 
@@ -65,9 +68,33 @@ class _Writer:
         threading.Thread(target=self._end, name="leaving", daemon=True).start()
 
     def _end(self) -> None:
-        with suppress(KafkaException):
+        with suppress(KafkaException, RuntimeError):  # what is closed already says RuntimeError
             self.producer.purge()
             self.producer.close()
+
+
+def within(seconds: float, action: Callable[[], None]) -> None:
+    """Do it on a thread of its own, and time out even where the client does not.
+
+    While a broker is frozen, librdkafka 2.16 may never return from `send_offsets_to_transaction`, whatever its timeout.
+    The thread then keeps the producer, which its successor fences off.
+    """
+    done: Future[None] = Future()
+
+    def act() -> None:
+        try:
+            action()
+        except BaseException as error:  # noqa: BLE001 - carried to the thread that waits
+            done.set_exception(error)
+        else:
+            done.set_result(None)
+
+    threading.Thread(target=act, name="transaction", daemon=True).start()
+    try:
+        done.result(seconds)
+    except TimeoutError as error:
+        late = KafkaError(KafkaError._TIMED_OUT, f"the client did not return within {seconds:g} s")  # noqa: SLF001
+        raise KafkaException(late) from error
 
 
 class ExactlyOnce:
@@ -84,7 +111,7 @@ class ExactlyOnce:
         membership = self._source.membership() if offsets else None
         opened = time.monotonic()
         try:
-            self._transact(writer, outgoing, offsets, membership)
+            within(PATIENCE * self._timeout, lambda: self._transact(writer, outgoing, offsets, membership))
         except KafkaException as error:
             self._recover(writer.reason(error.args[0]), opened)
 
@@ -131,7 +158,8 @@ class ExactlyOnce:
         more = {"transactional.id": self._name, "transaction.timeout.ms": self._settings.session_timeout_ms}
         writer = _Writer(self._settings, **more)
         try:
-            self._insist(lambda: writer.producer.init_transactions(self._timeout))
+            init = partial(writer.producer.init_transactions, self._timeout)
+            within(PATIENCE * self._timeout, lambda: self._insist(init))
         except KafkaException:
             writer.leave()
             raise
