@@ -241,7 +241,8 @@ def main() -> int:
                 bars[name] = bar
         rig.complete()
         print(f"{sum(rig.feeder.sent)} events, each one row, in order; {sum(rig.left_open)} of {len(rig.left_open)}")
-        print(f"kills left a transaction open. Gaps in seconds, session timeout {rig.session_s:g} s:")
+        print(f"kills left a transaction open. Gaps in seconds, session timeout {rig.session_s:g} s,")
+        print(f"load average {os.getloadavg()[1]:.1f} on {os.cpu_count()} cores (a start is a second of computing):")
     return report(gaps, bars)
 
 
