@@ -13,7 +13,7 @@ from services.replay.dead_letters import Choice, Replay, read_letters
 from services.replay.verify import Span, verify
 from services.runtime.dead_letters import DeadLetter, Replayed, dead_letter, decode_dead_letter, replay_letter
 from services.runtime.errors import Reject, Stop
-from services.runtime.memory import MemoryHistory, MemoryLog
+from services.runtime.memory import HISTORY_BATCH, MemoryHistory, MemoryLog
 from services.runtime.records import Outgoing, Position, Record
 from tests.recorded import PARTITIONS, STREAM, Recorded, flight, label, outgoing
 
@@ -22,7 +22,7 @@ REFUSED = [  # service, reason, topic, partition, offset, key, value
     ("features", "json", "flights.events", 0, 3, b"EWR", b"\xff{"),
     ("features", "key", "flights.events", 1, 5, b"LGA", json.dumps(flight(1)).encode()),
     ("labels", "json", "flights.labels", 0, 3, None, b""),
-    ("features", "schema", "flights.events", 0, 9, b"EWR", b"{}"),
+    ("features", "clock", "flights.events", 0, 9, b"JFK", json.dumps(flight(2)).encode()),
 ]
 
 
@@ -115,18 +115,20 @@ def test_what_is_refused_again_is_a_letter_of_its_own() -> None:
 
 def test_a_replay_passes_over_what_comes_while_it_goes_on() -> None:
     """Letters that appear after it began, of what it sent itself say, are left for the next one."""
-    log = made(*REFUSED)
+    log = made(*(("features", "json", "flights.events", 0, n, None, b"") for n in range(HISTORY_BATCH + 1)))
     listed = read_letters(MemoryHistory(log), STREAM, Choice())
-    assert next(listed).letter.place == PLACES[0]
+    found = [next(listed)]
     log.append(dead_letter(TOPIC, "features", Record("flights.events", 0, 50, None, b""), Reject("json", "why")))
-    assert [found.letter.place for found in listed] == PLACES[1:]
+    found += listed
+    assert [one.letter.offset for one in found] == [*range(HISTORY_BATCH + 1)]
+    assert len(chosen(log)) == HISTORY_BATCH + 2
 
 
 def test_a_wrong_key_can_be_put_right() -> None:
     """Told to, it takes the key from the value's key field, and the partition is that key's; of no other reason."""
     (transaction,) = replay(made(*REFUSED), fix_keys=True)
     keys = [(out.key, out.partition) for out in transaction[::2]]
-    assert keys == [(b"EWR", 0), (b"EWR", None), (None, 0), (b"EWR", 0)]
+    assert keys == [(b"EWR", 0), (b"EWR", None), (None, 0), (b"JFK", 0)]
     bad = ("features", "key", "flights.events", 1, 6, b"LGA", b"{")
     assert [(out.key, out.partition) for out in replay(made(bad), fix_keys=True)[0][::2]] == [(b"LGA", 1)]
     late = ("labels", "key", "flights.labels", 0, 6, None, b"\0\0\0\0\1" + json.dumps(label(3)).encode())

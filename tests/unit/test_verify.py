@@ -11,7 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from services.replay.compare import row_differs
 from services.replay.findings import SHOWN, Findings
+from services.replay.online import Layout, Row
 from services.replay.verify import Span, verify
 from services.runtime.artifacts import Artifacts
 from services.runtime.dead_letters import dead_letter
@@ -63,6 +65,15 @@ def test_late_events_are_explained(run: Recorded) -> None:
     (late,) = [late for partition in verified(run) for late in partition.late]
     assert (late.event_id, late.behind) == ("f20", (19 * 7 - 20) * 60_000_000)
     assert late.event.startswith("flights.events/0/")
+
+
+def test_lateness_is_counted_from_the_newest_of_all(run: Recorded) -> None:
+    """A late event does not move the clock back: the next one is as late as if that had not come."""
+    run.log.append(outgoing("events", flight(61, minutes=7 * 38 - 60)))
+    run.log.append(outgoing("events", flight(62, minutes=7 * 38 - 30)))
+    run.go_on()
+    late = {late.event_id: late.behind for partition in verified(run) for late in partition.late}
+    assert (late["f61"], late["f62"]) == (60 * 60_000_000, 30 * 60_000_000)
 
 
 # What is changed
@@ -128,20 +139,17 @@ def test_a_changed_row_is_named(run: Recorded, change_of: Callable[[Record], Rec
     assert re.match(said, the_difference(found))
 
 
-def test_bits_that_read_the_same_are_told_apart(run: Recorded) -> None:
-    """Minus zero is not zero: both are shown with their bits."""
-    column = STREAM.columns.index("quiet")
+def test_vectors_are_compared_by_their_bits() -> None:
+    """Minus zero is not zero, and one NaN not another: what reads the same is shown with its bits; a NaN is itself."""
+    layout = Layout("made:0", ("a", "b"))
 
-    def minus(record: Record) -> Record:
-        batch = FEATURES.decode(record)
-        vectors = np.array(rows(batch.column("features")), np.float32)
-        vectors[0, column] = np.uint32(0x7FC00001).view(np.float32)
-        return msgspec.structs.replace(record, value=FEATURES.encode([*batch.columns[:4], matrix(vectors)]))
+    def row(*bits: int) -> Row:
+        return Row(0, "f0", "EWR", 0, np.array(bits, np.uint32).tobytes())
 
-    change(run.log, "features", minus)
-    before = str(verified(run)[0].differences[0])
-    assert "quiet of f1" in before
-    assert "online nan" in before
+    assert [*row_differs(row(0, 0x80000000), row(0, 0), layout, layout)] == [("b", "-0.0", "0.0")]
+    nans = "nan (bits 7fc00001)", "nan (bits 7fc00000)"
+    assert [*row_differs(row(0x7FC00001, 1), row(0x7FC00000, 1), layout, layout)] == [("a", *nans)]
+    assert [*row_differs(row(0x7FC00001, 1), row(0x7FC00001, 1), layout, layout)] == []
 
 
 def with_said(change_of: Callable[[dict[str, Any]], Any]) -> Callable[[Record], Record]:
@@ -236,7 +244,8 @@ def predict_what_was_refused(log: MemoryLog) -> None:
         (lose("predictions", 3), r"predictions: record of f\d+ \(flights.events/0/3\): online none, replayed one"),
         (double("predictions", 3, 4), r"predictions: record of f\d+ .*/0/3: online 2 of them, replayed one"),
         (double("predictions", 3, 30), r"predictions: record of f\d+ .*/0/3: online one more, replayed one an event"),
-        (double("predictions", 3, -1), r"predictions: record of f\d+ .*/0/3: online one more, replayed one an event"),
+        (double("features", 1, 99), r"features: record of f\d+ .* in flights.features/0/1: online one more, replayed"),
+        (double("predictions", 3, 99), r"predictions: record of f\d+ .*/0/3: online one more, replayed one an event"),
         (lose("late", 0), r"late: record of f20 \(flights.events/0/\d+\): online none, replayed one"),
         (double("late", 0, 0), r"late: record of f20 \(flights.events/0/\d+\): online 2 of them, replayed one"),
         (lose("dead-letter", 0), r"dead-letter: record of flights.events/0/\d+: online none, replayed one: json: "),
@@ -290,6 +299,15 @@ def test_what_came_while_it_read_is_passed_over(run: Recorded) -> None:
     assert not any(partition.differing for partition in found)
 
 
+def test_a_stray_behind_what_came_meanwhile_is_found(run: Recorded) -> None:
+    """Topics are read to their end: a second prediction of an old event may stand anywhere."""
+    records = run.log.topics[Position("flights.predictions", 0)]
+    records.append(records[3])
+    events = [Position("flights.events", partition) for partition in (0, 1)]
+    groups = {"flights.features": {position: len(run.log.topics[position]) - 4 for position in events}}
+    assert verified(run, history=MemoryHistory(run.log, groups))[0].differing == {"predictions": 1}
+
+
 # Spans, schemas and versions
 
 
@@ -337,7 +355,7 @@ def test_a_column_that_was_not_there_is_a_difference(run: Recorded, tmp_path: Pa
 def test_what_was_refused_is_no_part_of_the_fold_after_a_fix(run: Recorded) -> None:
     """A record that was refused and would pass now does not change the rows after it; that it would pass is counted."""
     run.log.append(outgoing("events", flight(50, distance_mi=-1)))
-    run.log.append(outgoing("events", flight(51)))
+    run.log.append(outgoing("events", flight(52)))  # of the same airport: it would have seen the other
     run.go_on()
     assert total(verified(run), "refused") == 2
     event = json.loads(json.dumps(STREAM.event))
@@ -364,6 +382,15 @@ def test_a_version_that_cannot_be_had_is_a_difference(run: Recorded, tmp_path: P
     )
 
 
+def test_examples_of_another_feature_set_make_no_version(run: Recorded, tmp_path: Path) -> None:
+    """Every version says why it can't be made again, not the first alone."""
+    other = stream_with(tmp_path, "pipeline.toml", 'op = "lag", ', 'op = "lag", default = 3.0,')
+    versions = run.versions(Artifacts(tmp_path / "elsewhere", "flights"), other)
+    for version in (3, 5, 3):
+        with pytest.raises(Stop, match=r"flights.examples\[0\]@0: schema "):
+            versions.model(version)
+
+
 def test_a_version_may_end_within_a_record_of_examples(run: Recorded) -> None:
     """Any number of examples is a version: its score is that of a learner which stopped there."""
     whole = run.versions()
@@ -371,10 +398,10 @@ def test_a_version_may_end_within_a_record_of_examples(run: Recorded) -> None:
     nowhere = Artifacts(run.artifacts._folder.parent / "none", "flights")
     again = run.versions(nowhere)
     last = max(int(path.stem) for path in (run.artifacts._folder / "online").glob("*.model"))
-    scores = [again.score(f"online@{n}", vector) for n in (*range(last + 1), 3, 0)]
+    scores = [again.score(f"online@{n}", vector) for n in (*range(last + 1), 3, 2, 1, 0)]
     assert len(set(scores)) > 10
-    assert scores[0] == scores[-1] == 0.5
-    assert scores[3] == scores[-2]
+    assert scores[0] == 0.5
+    assert scores[:4] == scores[-1:-5:-1]
     for path in (run.artifacts._folder / "online").glob("*.model"):
         assert whole.score(f"online@{path.stem}", vector) == scores[int(path.stem)]
 
