@@ -110,7 +110,7 @@ class MemorySource:
         if free := sorted(wanted - self._log.owners.keys()):
             self._log.owners |= dict.fromkeys(free, self)
             self._mine |= set(free)
-            self._next |= self.committed(self._positions(free))
+            self._next |= {position: self._log.committed.get(position, 0) for position in self._positions(free)}
             self._listener.assigned(self._positions(free))
         return bool(free) or self._mine != before
 
