@@ -50,7 +50,7 @@ class Loop:
         self._saver = Saver(snapshots, stage, self._offsets, self._clock, snapshot_every_s, writer)
         self._next: dict[Position, int] = {}  # the first offset not folded yet
         self._muted: dict[Position, int] = {}  # still restoring: the committed offset to fold up to, in silence
-        self._reassigned: set[Position] = set()  # what came or went during the poll at hand
+        self._left: set[Position] = set()  # what went during the poll at hand; it may be back already
         self._ahead = False  # cores may have folded what was not committed: not to be snapshot, only to be restored
         self._owed = False  # a batch was read and is not committed yet
         self._joined = False  # the group gave this member its share, be it empty
@@ -92,7 +92,7 @@ class Loop:
         self._health.enter(ENDED)
 
     def _step(self) -> None:
-        self._reassigned.clear()
+        self._left.clear()
         self._health.enter(READ)
         polled = self._source.poll(self._batch, self._poll_s)
         self._health.enter(FOLD)
@@ -108,8 +108,8 @@ class Loop:
         self._saver.save_due()
 
     def _current(self, polled: Sequence[Record]) -> Sequence[Record]:
-        """Leave out what was read of partitions that came or went in the same poll; those that stay read it again."""
-        stale = {record.position for record in polled} & self._reassigned
+        """Leave out what was read of partitions that went in the same poll; one that is back is read again."""
+        stale = {record.position for record in polled} & self._left
         if not stale:
             return polled
         self._source.seek({position: self._next[position] for position in stale if position in self._next})
@@ -130,7 +130,6 @@ class Loop:
 
     def assigned(self, positions: Sequence[Position]) -> None:
         log.info("assigned %s", _names(positions))
-        self._reassigned |= set(positions)
         self._next |= dict.fromkeys(positions, 0)  # known, should restoring them have to be tried again
         self._restore(positions)
         self._joined = True
@@ -142,7 +141,7 @@ class Loop:
         self.lost(positions)
 
     def lost(self, positions: Sequence[Position]) -> None:
-        self._reassigned |= set(positions)
+        self._left |= set(positions)
         for position in positions:
             self._next.pop(position, None)
             self._muted.pop(position, None)
