@@ -26,6 +26,8 @@ from services.runtime.transactions import Transactions
 ROOT = Path(__file__).parents[2]
 STREAM = load_stream(ROOT / "schemas", "flights")
 TOPIC = "flights.dead-letter"
+# Tansu shows what is open and what was aborted: what rests on transactions is proven where they are kept.
+ON_KAFKA = pytest.mark.parametrize("broker", ["kafka"], indirect=True)
 
 
 @pytest.fixture(scope="module", params=["embedded", "kafka"])
@@ -73,11 +75,6 @@ def log(broker: Broker, request: pytest.FixtureRequest) -> Iterator[Log]:
     log.history.close()
 
 
-def only_on_kafka(log: Log) -> None:
-    if log.broker.kind == "embedded":
-        pytest.skip("Tansu shows what is open and what was aborted; this is proven on Apache Kafka")
-
-
 def test_all_that_is_there_is_read_once_in_order(log: Log) -> None:
     """Every record of a partition comes, in batches of bounded size; an empty one ends at once."""
     position = log.create("all", partitions=3)
@@ -109,9 +106,9 @@ def test_what_a_group_committed_is_known(log: Log) -> None:
     assert found == {position: 7, Position("grouped", 1): 0}
 
 
+@ON_KAFKA
 def test_an_open_transaction_is_waited_for(log: Log) -> None:
     """What is committed behind an open transaction is read, and so is that one, once it is decided."""
-    only_on_kafka(log)
     position = log.create("open")
     slow, quick = log.producer("slow"), log.producer("quick")
     slow.begin_transaction()
@@ -124,9 +121,9 @@ def test_an_open_transaction_is_waited_for(log: Log) -> None:
     assert log.values(position) == [b"first", b"second"]
 
 
+@ON_KAFKA
 def test_an_aborted_transaction_is_passed_over(log: Log) -> None:
     """Nothing of it is read, and its end is an end."""
-    only_on_kafka(log)
     position = log.create("aborted")
     producer = log.producer("aborting")
     for value, end in ((b"kept", producer.commit_transaction), (b"dropped", producer.abort_transaction)):
@@ -137,9 +134,9 @@ def test_an_aborted_transaction_is_passed_over(log: Log) -> None:
     assert log.values(position) == [b"kept"]
 
 
+@ON_KAFKA
 def test_the_later_of_two_commands_wins(log: Log) -> None:
     """Once a second command has the name the first writes nothing more, and is told why."""
-    only_on_kafka(log)
     position = log.create("fenced")
     first = Transactions(log.settings, "operator")
     first.write([Outgoing("fenced", b"one", partition=0)])
@@ -150,9 +147,9 @@ def test_the_later_of_two_commands_wins(log: Log) -> None:
     assert log.values(position) == [b"one", b"three"]
 
 
+@ON_KAFKA
 def test_a_transaction_that_cannot_be_is_not_half_there(log: Log) -> None:
     """A record that the broker refuses takes the others of its transaction with it."""
-    only_on_kafka(log)
     position = log.create("whole")
     writer = Transactions(log.settings, "whole")
     with pytest.raises(Stop, match=r"whole was not committed"):
@@ -197,9 +194,9 @@ for letter in Replay(stream, fix_keys=False).run(read_letters(KafkaHistory(setti
 """
 
 
+@ON_KAFKA
 def test_a_replay_that_is_killed_between_is_finished_by_the_next(log: Log) -> None:
     """Killed at any transaction, with all of it at the broker: each letter is sent once in the end, with one mark."""
-    only_on_kafka(log)
     for kind in ("events", "labels", "dead-letter"):
         log.create(f"flights.{kind}")
     letters = [
@@ -221,9 +218,9 @@ def test_a_replay_that_is_killed_between_is_finished_by_the_next(log: Log) -> No
     assert len(log.values(Position(TOPIC, 0))) == 90
 
 
+@ON_KAFKA
 def test_a_mark_behind_an_open_transaction_counts(log: Log) -> None:
     """A service that holds a transaction open on the topic hides no mark from the next replay."""
-    only_on_kafka(log)
     for kind in ("events", "labels", "dead-letter"):
         log.create(f"flights.{kind}")
     letter = dead_letter(TOPIC, "features", Record("flights.events", 0, 5000, b"k", b"v"), Reject("clock", "why"))
