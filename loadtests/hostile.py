@@ -34,7 +34,7 @@ GROWTH = 1.25  # times what a service had when it was warm, and
 ROOM = 64 << 20  # these bytes more, is what it may have at the end
 PATIENCE_S = 3.0  # ingestion's, with a slow body
 CLOSED_S = 20.0  # within which a slow connection must have been closed
-BROKERS = {"tansu", "java"}
+BROKERS = ("tansu", "java")  # they keep what they are sent
 SHOWN = 20
 
 
@@ -94,9 +94,9 @@ def _attack(attack: Attack, count: int, stack: Stack) -> dict[tuple[int, str], i
 def _changes(
     first: dict[tuple[int, str], int], warm: dict[tuple[int, str], int], last: dict[tuple[int, str], int]
 ) -> list[str]:
-    """Say which process is another, and which service has grown; a broker keeps what it was sent."""
+    """Say which process is another, and which service has grown."""
     found = [f"{name} ended, or was started again" for _, name in first.keys() ^ last.keys()]
-    mine = [process for process in last.keys() & warm.keys() if process[1] not in BROKERS]
+    mine = [process for process in last.keys() & warm.keys() if not process[1].startswith(BROKERS)]
     grown = [process for process in mine if last[process] > GROWTH * warm[process] + ROOM]
     return found + [f"{name} grew from {mb(warm[pid, name])} to {mb(last[pid, name])} MB" for pid, name in grown]
 

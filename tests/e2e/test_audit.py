@@ -88,7 +88,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """Play some flights so fast that several versions come to score them, and stay up."""
     folder = tmp_path_factory.mktemp("audit")
     output = folder / "output.txt"
-    argv = [THALWEG, "demo", "--events", str(FLIGHTS), "--speed", "60000", "--keep", "--run-dir", folder]
+    argv = [THALWEG, "demo", "--events", str(FLIGHTS), "--speed", "15000", "--keep", "--run-dir", folder]
     with output.open("wb") as file:
         process = subprocess.Popen(argv, stdout=file, stderr=subprocess.STDOUT, start_new_session=True)
     try:
