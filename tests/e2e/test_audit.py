@@ -227,7 +227,7 @@ def test_dead_letters_are_listed_shown_and_sent_again(run: Run) -> None:
     assert run.thalweg("dead-letter", "show", "flights.events/9/9").returncode == 1
 
     rehearsed = run.thalweg("dead-letter", "replay", "--dry-run").stdout
-    assert rehearsed.endswith("2 dead letters would be sent: 1 key, 1 json\n")
+    assert rehearsed.endswith("2 dead letters would be sent: 1 json, 1 key\n")
     sent = run.thalweg("dead-letter", "replay", "--reason", "key", "--fix-key")
     assert sent.stdout.endswith("1 dead letters sent: 1 key\n"), sent.stderr
     assert run.wait("flights.predictions", "put-right")["key"] == "JFK"
