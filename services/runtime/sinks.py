@@ -68,7 +68,7 @@ class _Writer:
         threading.Thread(target=self._end, name="leaving", daemon=True).start()
 
     def _end(self) -> None:
-        with suppress(KafkaException, RuntimeError):  # what is closed already says RuntimeError
+        with suppress(KafkaException, RuntimeError, SystemError):  # a transaction that is open still ends in the latter
             self.producer.purge()
             self.producer.close()
 

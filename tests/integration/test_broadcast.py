@@ -95,7 +95,7 @@ def test_a_listener_that_cannot_keep_up_is_let_go_and_costs_nobody_else(monkeypa
 
     heard, most, left = asyncio.run(scene())
     assert heard == 100
-    assert most == 50
+    assert 0 < most <= 50
     assert left <= 1
 
 
