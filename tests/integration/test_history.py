@@ -106,6 +106,12 @@ def test_what_a_group_committed_is_known(log: Log) -> None:
     assert found == {position: 7, Position("grouped", 1): 0}
 
 
+def commit_later(producer: Producer, seconds: float) -> None:
+    timer = threading.Timer(seconds, producer.commit_transaction, [30])
+    timer.daemon = True  # a test that fails before it does not wait for a broker that is gone
+    timer.start()
+
+
 @ON_KAFKA
 def test_an_open_transaction_is_waited_for(log: Log) -> None:
     """What is committed behind an open transaction is read, and so is that one, once it is decided."""
@@ -117,7 +123,7 @@ def test_an_open_transaction_is_waited_for(log: Log) -> None:
     quick.begin_transaction()
     quick.produce("open", b"second", partition=0)
     quick.commit_transaction(30)
-    threading.Timer(1.5, slow.commit_transaction).start()
+    commit_later(slow, 1.5)
     assert log.values(position) == [b"first", b"second"]
 
 
@@ -236,7 +242,7 @@ def test_a_mark_behind_an_open_transaction_counts(log: Log) -> None:
         listed = read_letters(log.history, STREAM, choice)
         return [sent.place for sent in Replay(STREAM, fix_keys=False).run(listed, writer.write)]
 
-    threading.Timer(2, service.commit_transaction).start()
+    commit_later(service, 2)
     began = time.monotonic()
     assert replay() == ["flights.events/0/5000", "flights.events/0/6000"]
     assert time.monotonic() - began > 1
