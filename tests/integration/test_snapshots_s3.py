@@ -90,6 +90,17 @@ def test_life_of_a_snapshot(bucket: fsspec.AbstractFileSystem, tmp_path: Path) -
     assert not (tmp_path / "state").exists()
 
 
+def test_what_others_write(bucket: fsspec.AbstractFileSystem, tmp_path: Path) -> None:
+    """A listing is never remembered: what another process wrote since the last one is found."""
+    kept = snapshots(tmp_path)
+    kept.write(0, {"in": 5}, b"at 5")
+    assert state(kept) == b"at 5"
+    snapshots(tmp_path, "s3://snapshots/elsewhere").write(0, {"in": 6}, b"at 6")
+    name = f"{6:020d}.snapshot"
+    bucket.mv(f"snapshots/elsewhere/flights/features/0/{name}", f"{FOLDER}/{name}")
+    assert state(kept) == b"at 6"
+
+
 def test_large(bucket: fsspec.AbstractFileSystem, tmp_path: Path) -> None:
     """A state too large for one put goes up in parts, and appears whole."""
     content = os.urandom(101 << 20)
@@ -114,6 +125,7 @@ def test_away(bucket: fsspec.AbstractFileSystem, tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
     fsspec.filesystem("s3").clear_instance_cache()
     away = snapshots(tmp_path)
+    assert away._store._files.config_kwargs["connect_timeout"] == 5, "the client's own patience is a minute, five times"  # type: ignore[attr-defined]
     with pytest.raises(Retry, match="can't be read: Could not connect"):
         state(away)
     with pytest.raises(Retry, match="can't be written: Could not connect"):

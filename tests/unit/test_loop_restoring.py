@@ -210,6 +210,22 @@ def test_one_input_has_further_to_go(pair: Place, batch: int, ahead: str) -> Non
     assert stage.cores[0].waiting.keys() == {b"0", b"4", b"6", b"8", b"9", b"10"}
 
 
+def test_one_input_had_nothing_yet(pair: Place) -> None:
+    """The first records of an input that was silent before the restart are live, though the other is folded again."""
+    pair.put(1, 2, 3, topic="right")
+    pair.loop(Cores(Join), snapshot_every_s=1000).run(count=3)
+    pair.put(2, 3, topic="left")
+    assert pair.loop(Cores(Join), batch=100).run(count=2, timeout=60) == 2
+    assert pair.out() == ["2", "3"]
+
+
+def test_nothing_is_assigned(place: Place, caplog: pytest.LogCaptureFixture) -> None:
+    """A member that gets no partition says so, and goes on."""
+    caplog.set_level(logging.INFO)
+    place.loop().assigned([])
+    assert "assigned nothing" in caplog.text
+
+
 def test_failure_while_one_input_waits(tmp_path: Path) -> None:
     """Where a commit fails while an input waits for the other of its partition, neither is forgotten: all read on."""
     place = Place(tmp_path, partitions=2, topics=("left", "right"))

@@ -169,6 +169,15 @@ def test_state_is_of_its_time(tmp_path: Path) -> None:
     assert (found.header.offsets, found.state) == ({"in": 1}, b"2")
 
 
+def test_by_itself(place: Place) -> None:
+    """A loop needs to be given neither a clock nor a thread to write with."""
+    place.put(1)
+    loop = Loop(place.topics, Cores(Sum), MemorySource(place.log), MemorySink(place.log), place.snapshots())
+    loop.run(count=1)
+    loop.close()
+    assert place.files() == [f"{1:020d}.snapshot"]
+
+
 # A store that fails
 
 

@@ -69,7 +69,7 @@ def test_snapshots_anywhere(where: str, tmp_path: Path) -> None:
     assert not (tmp_path / "state").exists()
 
 
-@pytest.mark.parametrize("where", ["file:/tmp/x", "file://tmp/x", "file:tmp"])
+@pytest.mark.parametrize("where", ["file:/tmp/x", "file://tmp/x", "file://", "file:tmp"])
 def test_file_urls(where: str) -> None:
     """A file URL that names no folder of this machine is refused, unless it is none at all: then it is a folder."""
     if "://" in where:
@@ -104,12 +104,12 @@ def test_disk_full(tmp_path: Path) -> None:
         "store = LocalStore(Path(sys.argv[1])); store.write('x/1.snapshot', b'old\\n', b'old')\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (10000, 10000))\n"
         "try: store.write('x/1.snapshot', b'new\\n', bytes(20000))\n"
-        "except Retry as error: print(error)\n"
+        "except Retry as error: print(error, store.names('x'))\n"
         "store.write('x/2.snapshot', b'small\\n', b'small')"
     )
     done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=False)
     assert (done.stderr, done.returncode) == ("", 0)
-    assert done.stdout == f"{tmp_path}/x/1.snapshot can't be written: {os.strerror(errno.EFBIG)}\n"
+    assert done.stdout == f"{tmp_path}/x/1.snapshot can't be written: {os.strerror(errno.EFBIG)} ['1.snapshot']\n"
     assert LocalStore(tmp_path).names("x") == ["1.snapshot", "2.snapshot"]
     assert LocalStore(tmp_path).read("x/1.snapshot") == (b"old\n", b"old")
 
