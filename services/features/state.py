@@ -134,9 +134,10 @@ class Group:
         return {"pairs": [pairs.known() for pairs in self._pairs], "rows": [self._ints[:rows], self._floats[:rows]]}
 
     def load(self, state: Mapping[str, Sequence[Array]]) -> None:
+        """Take over a state: its rows are folded on where they are."""
         for pairs, known in zip(self._pairs, state["pairs"], strict=True):
             pairs.load(known)
-        self._ints, self._floats = (array.copy() for array in state["rows"])
+        self._ints, self._floats = state["rows"]
 
 
 def _longer(array: Array, rows: int, empty: Sequence[float]) -> Array:
