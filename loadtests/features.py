@@ -17,11 +17,10 @@ import pyarrow as pa
 
 from infra.local.replayer import records
 from infra.local.stack import REPOSITORY
-from services.features.core import FeaturesCore
+from services.features.core import SERVICE, FeaturesCore
 from services.features.engine import Engine
 from services.features.times import plain_times
-from services.runtime.codec import JsonCodec
-from services.runtime.dead_letters import wrong_keys
+from services.runtime.admission import Admission
 from services.runtime.frames import matrix, times
 from services.runtime.record_types import record_type
 from services.runtime.records import Record
@@ -72,11 +71,8 @@ class Steps:
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
-        self._codec, self._frame, self._engine = (
-            JsonCodec("event", stream.event, plain_times),
-            features_frame(stream),
-            Engine(stream),
-        )
+        self._admission = Admission(stream, SERVICE, "event", plain_times)
+        self._frame, self._engine = features_frame(stream), Engine(stream)
         self._bare = msgspec.json.Decoder(record_type("event", stream.event)).decode
         self._taken: dict[str, list[float]] = {}
         self._last = 0.0
@@ -85,10 +81,8 @@ class Steps:
         self._last = time.perf_counter()
         list(map(self._bare, [record.value for record in batch]))
         self._stop("for scale: bare JSON", batch)
-        events = self._codec.decode([record.value for record in batch])
+        events, _ = self._admission.read(batch)
         self._stop("decode and check", batch)
-        wrong_keys(self._stream.key, events, batch)
-        self._stop("check keys", batch)
         when = events.times[self._stream.pipeline.stream.time]
         vectors, _ = self._engine.fold(events.column, when)
         self._stop("fold", batch)

@@ -10,13 +10,10 @@ from numpy.typing import NDArray
 
 from services.features.engine import Engine
 from services.features.times import plain_times
-from services.runtime.clocks import ahead
-from services.runtime.codec import Decoded, JsonCodec
-from services.runtime.dead_letters import dead_letter, wrong_keys
-from services.runtime.errors import Reject
+from services.runtime.admission import Admission
+from services.runtime.codec import Decoded
 from services.runtime.frames import matrix, times
 from services.runtime.records import Outgoing, Record
-from services.runtime.repeats import Repeats
 from services.runtime.schemas import features_frame
 from services.runtime.stream import Stream
 
@@ -29,37 +26,17 @@ class FeaturesCore:
     def __init__(self, stream: Stream, partition: int) -> None:
         self._stream = stream
         self._partition = partition
-        self._codec = JsonCodec("event", stream.event, plain_times)
+        self._admission = Admission(stream, SERVICE, "event", plain_times)
         self._frame = features_frame(stream)
         self._engine = Engine(stream)
-        self._repeats = Repeats(stream.pipeline.stream.dedupe)
 
     def fold(self, records: Sequence[Record]) -> list[Outgoing]:
-        events = self._codec.decode([record.value for record in records])
-        events.drop(wrong_keys(self._stream.key, events, records))
-        events.drop(self._wrong_clocks(events, records))
-        events.drop(self._repeated(events))
-        outgoing = [
-            dead_letter(self._stream.topic("dead-letter"), SERVICE, records[place], reject)
-            for place, reject in sorted(events.rejects.items())
-        ]
+        events, outgoing = self._admission.read(records)
         if events.rows:
             vectors, late = self._engine.fold(events.column, events.times[self._stream.pipeline.stream.time])
             outgoing.append(self._features(events, [records[place].offset for place in events.places], vectors))
             outgoing += [self._late(records[events.places[row]]) for row in np.flatnonzero(late)]
         return outgoing
-
-    def _wrong_clocks(self, events: Decoded, records: Sequence[Record]) -> dict[int, Reject]:
-        rule = self._stream.pipeline.stream
-        wrong = ahead(events.times[rule.time], [records[place].timestamp for place in events.places], rule.ahead.us)
-        return {events.places[row]: reject for row, reject in wrong.items()}
-
-    def _repeated(self, events: Decoded) -> dict[int, Reject]:
-        ids = events.column(self._stream.pipeline.stream.id)
-        return {
-            events.places[row]: Reject("duplicate", f"Expected one event an id, got another of {ids[row]!r}")
-            for row in self._repeats.find(ids)
-        }
 
     def warm_up(self) -> None:
         """Compile the kernels, or load them from their cache, before the first event waits for them."""
@@ -83,7 +60,7 @@ class FeaturesCore:
         return Outgoing(self._stream.topic("late"), record.value, record.key, 0, [("thalweg-source", place)])
 
     def snapshot(self) -> bytes:
-        held = {"engine": self._engine.state(), "ids": self._repeats.state()}
+        held = {"engine": self._engine.state(), "ids": self._admission.state()}
         return msgspec.msgpack.encode(held, enc_hook=_array_out)
 
     def restore(self, state: bytes) -> None:
@@ -91,7 +68,7 @@ class FeaturesCore:
         for group in held["engine"]["groups"]:
             group |= {kind: [_array_in(array) for array in arrays] for kind, arrays in group.items()}
         self._engine.load(held["engine"])
-        self._repeats.load(held["ids"])
+        self._admission.load(held["ids"])
 
 
 def _array_out(array: Any) -> list[Any]:  # noqa: ANN401 - msgspec's hook takes anything

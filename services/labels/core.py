@@ -8,13 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from services.labels.join import Join, Label, Pair, Row, State
-from services.runtime.clocks import ahead
-from services.runtime.codec import Decoded, JsonCodec
-from services.runtime.dead_letters import dead_letter, wrong_keys
-from services.runtime.errors import Reject
+from services.runtime.admission import Admission
 from services.runtime.frames import matrix, micros, rows, times
 from services.runtime.records import Outgoing, Record
-from services.runtime.repeats import Repeats
 from services.runtime.schemas import SCORE, examples_frame, scored_frame
 from services.runtime.stream import Stream
 
@@ -35,11 +31,10 @@ class LabelsCore:
         self._stream = stream
         self._partition = partition
         self._rule = stream.pipeline.label
-        self._codec = JsonCodec("label", stream.label)
+        self._admission = Admission(stream, SERVICE, "label")
         self._scored = scored_frame(stream)
         self._examples = examples_frame(stream)
         self._join = Join(self._rule.horizon.us)
-        self._repeats = Repeats(stream.pipeline.stream.dedupe)
 
     def fold(self, records: Sequence[Record]) -> list[Outgoing]:
         decided: list[Pair] = []
@@ -75,10 +70,7 @@ class LabelsCore:
         )
 
     def _labels(self, records: list[Record]) -> tuple[list[Label], list[Outgoing]]:
-        decoded = self._codec.decode([record.value for record in records])
-        decoded.drop(wrong_keys(self._stream.key, decoded, records))
-        decoded.drop(self._wrong_clocks(decoded, records))
-        decoded.drop(self._repeated(decoded))
+        decoded, rejected = self._admission.read(records)
         label_times = decoded.times[self._rule.time]
         clocks = np.maximum.accumulate(np.maximum(label_times, self._join.label_clock))
         labels = map(
@@ -89,21 +81,7 @@ class LabelsCore:
             map(float, decoded.column(self._rule.field)),
             clocks.tolist(),
         )
-        topic = self._stream.topic("dead-letter")
-        rejected = [dead_letter(topic, SERVICE, records[at], why) for at, why in sorted(decoded.rejects.items())]
         return list(labels), rejected
-
-    def _wrong_clocks(self, decoded: Decoded, records: list[Record]) -> dict[int, Reject]:
-        written = [records[place].timestamp for place in decoded.places]
-        wrong = ahead(decoded.times[self._rule.time], written, self._stream.pipeline.stream.ahead.us)
-        return {decoded.places[row]: reject for row, reject in wrong.items()}
-
-    def _repeated(self, decoded: Decoded) -> dict[int, Reject]:
-        ids = decoded.column(self._stream.pipeline.stream.id)
-        return {
-            decoded.places[row]: Reject("duplicate", f"Expected one label an id, got another of {ids[row]!r}")
-            for row in self._repeats.find(ids)
-        }
 
     def _example(self, pairs: list[Pair]) -> Outgoing:
         found = [row for row, _ in pairs]
@@ -127,9 +105,9 @@ class LabelsCore:
         return Outgoing(self._stream.topic("examples"), value, partition=0, headers=self._examples.headers)
 
     def snapshot(self) -> bytes:
-        return msgspec.msgpack.encode(Held(self._join.state(), self._repeats.state()))
+        return msgspec.msgpack.encode(Held(self._join.state(), self._admission.state()))
 
     def restore(self, state: bytes) -> None:
         held = msgspec.msgpack.decode(state, type=Held)
         self._join.load(held.join)
-        self._repeats.load(held.ids)
+        self._admission.load(held.ids)

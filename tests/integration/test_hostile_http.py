@@ -18,24 +18,13 @@ import pytest
 from infra.local import brokers
 from infra.local.brokers import Broker, TopicSpec
 from infra.local.processes import Child, Children
+from tests.departures import EVENT
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 PATH = "/v1/streams/flights/events"
 NDJSON, JSON = "application/x-ndjson", "application/json"
 MAX_BODY, ROOM, PATIENCE_S, CONNECTIONS = 20_000, 50_000, 1.0, 20
-EVENT = {
-    "event_id": "2013-01-01-AA-1141-JFK",
-    "origin": "JFK",
-    "dest": "MIA",
-    "carrier": "AA",
-    "flight": 1141,
-    "tailnum": None,
-    "scheduled_at": "2013-01-01T10:40:00Z",
-    "departed_at": "2013-01-01T10:42:00Z",
-    "departure_delay_min": 2.0,
-    "distance_mi": 1089.0,
-}
 LINE = json.dumps(EVENT).encode()
 FULL = LINE + b" " * (MAX_BODY - len(LINE))
 

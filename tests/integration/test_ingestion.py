@@ -26,31 +26,13 @@ from services.runtime.kafka import read_all
 from services.runtime.records import Record
 from services.runtime.settings import Settings
 from services.runtime.stream import load_stream
+from tests.departures import EVENT, LABEL
 
 ROOT = Path(__file__).parents[2]
 STREAM = load_stream(ROOT / "schemas", "flights")
 MAX_BODY, QUEUE, PARTITIONS = 20_000, 10, 3
 NDJSON = "application/x-ndjson"
 JSON = "application/json"
-EVENT = {
-    "event_id": "2013-01-01-AA-1141-JFK",
-    "origin": "JFK",
-    "dest": "MIA",
-    "carrier": "AA",
-    "flight": 1141,
-    "tailnum": None,
-    "scheduled_at": "2013-01-01T10:40:00Z",
-    "departed_at": "2013-01-01T10:42:00Z",
-    "departure_delay_min": 2.0,
-    "distance_mi": 1089.0,
-}
-LABEL = {
-    "event_id": "2013-01-01-AA-1141-JFK",
-    "origin": "JFK",
-    "landed_at": "2013-01-01T14:23:00Z",
-    "arrival_delay_min": 33.0,
-    "late": True,
-}
 EXAMPLES = {"events": EVENT, "labels": LABEL}
 
 

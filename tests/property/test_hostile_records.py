@@ -25,30 +25,11 @@ from services.runtime.frames import matrix, times
 from services.runtime.records import Outgoing, Record
 from services.runtime.schemas import SCORE, examples_frame, features_frame, scored_frame
 from services.runtime.stream import load_stream
+from tests.departures import EVENT, LABEL
 
 STREAM = load_stream(Path(__file__).parents[2] / "schemas", "flights")
 SCHEMAS = {"events": STREAM.event, "labels": STREAM.label}
-GOOD: dict[str, dict[str, Any]] = {
-    "events": {
-        "event_id": "a",
-        "origin": "JFK",
-        "dest": "MIA",
-        "carrier": "AA",
-        "flight": 1141,
-        "tailnum": None,
-        "scheduled_at": "2013-01-01T10:40:00Z",
-        "departed_at": "2013-01-01T10:42:00Z",
-        "departure_delay_min": 2.0,
-        "distance_mi": 1089.0,
-    },
-    "labels": {
-        "event_id": "a",
-        "origin": "JFK",
-        "landed_at": "2013-01-01T14:23:00Z",
-        "arrival_delay_min": 33.0,
-        "late": True,
-    },
-}
+GOOD = {"events": EVENT | {"event_id": "a"}, "labels": LABEL | {"event_id": "a"}}
 NOON_MS, NOON_US = 1_357_041_600_000, 1_357_041_600_000_000  # 2013-01-01T12:00:00Z
 KINDS = ("events", "labels")
 FIXED = [

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
 
@@ -10,28 +10,10 @@ from services.ingestion.core import JSON, NDJSON, IngestionCore, count, split
 from services.runtime.codec import LARGEST
 from services.runtime.records import Outgoing
 from services.runtime.stream import load_stream
+from tests.departures import EVENT, LABEL
 
 STREAM = load_stream(Path(__file__).parents[2] / "schemas", "flights")
 CORE = IngestionCore(STREAM)
-EVENT: dict[str, Any] = {
-    "event_id": "2013-01-01-AA-1141-JFK",
-    "origin": "JFK",
-    "dest": "MIA",
-    "carrier": "AA",
-    "flight": 1141,
-    "tailnum": None,
-    "scheduled_at": "2013-01-01T10:40:00Z",
-    "departed_at": "2013-01-01T10:42:00Z",
-    "departure_delay_min": 2.0,
-    "distance_mi": 1089.0,
-}
-LABEL: dict[str, Any] = {
-    "event_id": "2013-01-01-AA-1141-JFK",
-    "origin": "JFK",
-    "landed_at": "2013-01-01T14:23:00Z",
-    "arrival_delay_min": 33.0,
-    "late": True,
-}
 PRETTY = json.dumps(EVENT, indent=2).encode()
 
 
