@@ -31,7 +31,7 @@ from services.learner.core import LearnerCore
 from services.runtime.artifacts import Artifacts
 from services.runtime.errors import Stop
 from services.runtime.frames import rows
-from services.runtime.kafka import read_all
+from services.runtime.history import read_all
 from services.runtime.models import ONLINE
 from services.runtime.records import Outgoing, Record
 from services.runtime.river_score import score

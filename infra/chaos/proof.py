@@ -18,8 +18,7 @@ from services.replay.versions import Versions
 from services.runtime.artifacts import Artifacts
 from services.runtime.dead_letters import DeadLetter
 from services.runtime.errors import Stop
-from services.runtime.history import KafkaHistory
-from services.runtime.kafka import read_all
+from services.runtime.history import KafkaHistory, read_all
 from services.runtime.models import ONLINE
 from services.runtime.records import Record
 from services.runtime.schemas import examples_frame

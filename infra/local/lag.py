@@ -5,7 +5,7 @@ from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from services.runtime.kafka import client, consumer_settings
+from services.runtime.kafka import reader
 from services.runtime.settings import Settings
 
 PATIENCE_S = 5.0
@@ -18,8 +18,7 @@ def behind(broker: str, group: str, topic: str) -> int | None:
     is certain is 0: whether there is a record to read is found by reading, without joining the group.
     """
     more: dict[str, Any] = {"enable.partition.eof": True, "max.partition.fetch.bytes": 1024, "log_level": 0}
-    settings = client(Settings(broker=broker)) | consumer_settings(Settings()) | more | {"group.id": group}
-    consumer = Consumer(settings)
+    consumer = reader(Settings(broker=broker), **more, **{"group.id": group})
     try:
         return _behind(consumer, _committed(consumer, topic))
     except KafkaException:

@@ -1,13 +1,13 @@
 """What the log holds now, read without a group: one partition at a time, from its beginning to where it ends."""
 
-import os
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from typing import cast
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
 from services.runtime.errors import Stop
-from services.runtime.kafka import MAX_BYTES, ask, client, consumer_settings, read
+from services.runtime.kafka import MAX_BYTES, ask, read, reader
 from services.runtime.records import Position, Record
 from services.runtime.settings import Settings
 
@@ -20,7 +20,7 @@ class KafkaHistory:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._asking = self._consumer({"isolation.level": "read_uncommitted"})
+        self._asking = reader(settings, **{"isolation.level": "read_uncommitted"})
 
     def positions(self, topic: str) -> list[Position]:
         known = ask("its topics", lambda: self._asking.list_topics(topic, timeout=ANSWER_S).topics[topic])
@@ -35,7 +35,7 @@ class KafkaHistory:
         return low, high
 
     def committed(self, group: str, positions: Sequence[Position]) -> dict[Position, int]:
-        consumer = self._consumer({"group.id": group})
+        consumer = reader(self._settings, **{"group.id": group})
         where = [TopicPartition(position.topic, position.partition) for position in positions]
         found = ask(f"what {group} committed", lambda: consumer.committed(where, timeout=ANSWER_S))
         consumer.close()
@@ -45,7 +45,7 @@ class KafkaHistory:
         first, end = self.bounds(position)
         if end == 0:
             return
-        consumer = self._consumer({"enable.partition.eof": True})
+        consumer = reader(self._settings, **{"enable.partition.eof": True})
         consumer.assign([TopicPartition(position.topic, position.partition, first)])
         try:
             yield from _batches(consumer, end, batch)
@@ -59,9 +59,11 @@ class KafkaHistory:
     def close(self) -> None:
         self._asking.close()
 
-    def _consumer(self, more: dict[str, str | bool]) -> Consumer:
-        group = {"group.id": f"{self._settings.stream}.reader.{os.getpid()}"}  # required by the client; never joined
-        return Consumer(client(self._settings, **consumer_settings(self._settings) | group | more))
+
+def read_all(settings: Settings, topic: str) -> Iterator[list[Record]]:
+    """Yield what a topic holds now, one partition after the other."""
+    with closing(KafkaHistory(settings)) as history:
+        yield from history.read_topic(topic)
 
 
 def _batches(consumer: Consumer, end: int, batch: int) -> Iterator[list[Record]]:

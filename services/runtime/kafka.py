@@ -7,7 +7,7 @@ commit that carries it is refused once the group has gone on without this member
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar, cast
 
@@ -208,11 +208,6 @@ def failure(what: str, error: KafkaError) -> Retry | Stop:
     return Retry(f"{what}: {error}")
 
 
-def _at_end(message: Message) -> bool:
-    error = message.error()
-    return error is not None and error.code() == KafkaError._PARTITION_EOF  # noqa: SLF001 - its public name
-
-
 def _positions(partitions: Sequence[TopicPartition]) -> list[Position]:
     return [Position(p.topic, p.partition) for p in partitions]
 
@@ -229,7 +224,7 @@ class Tail:
     """Reads a whole topic without a group: everybody who asks sees every record."""
 
     def __init__(self, settings: Settings, topic: str, *, from_beginning: bool) -> None:
-        self._consumer = _reader(settings)
+        self._consumer = reader(settings)
         ends = _ends(self._consumer, topic)
         starts = dict.fromkeys(ends, OFFSET_BEGINNING) if from_beginning else ends
         self._consumer.assign([TopicPartition(topic, partition, start) for partition, start in starts.items()])
@@ -242,24 +237,10 @@ class Tail:
         self._consumer.close()
 
 
-def read_all(settings: Settings, topic: str, batch: int = 2000) -> Iterator[list[Record]]:
-    """Yield what the topic holds now, each partition in order, in batches that may span partitions."""
-    consumer = _reader(settings, **{"enable.partition.eof": True})
-    left = {partition for partition, end in _ends(consumer, topic).items() if end > 0}
-    consumer.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for partition in left])
-    try:
-        while left:
-            messages = consumer.consume(batch, 0.1)
-            left -= {cast(int, message.partition()) for message in messages if _at_end(message)}
-            if records := [record for message in messages if (record := read(message)) is not None]:
-                yield records
-    finally:
-        consumer.close()
-
-
-def _reader(settings: Settings, **more: Any) -> Consumer:  # noqa: ANN401 - librdkafka's settings are of many types
-    group = {"group.id": f"{settings.stream}.reader.{os.getpid()}"}  # required by the client; never joined
-    return Consumer(client(settings, **consumer_settings(settings), **group, **more))
+def reader(settings: Settings, **more: Any) -> Consumer:  # noqa: ANN401 - librdkafka's settings are of many types
+    """Return a consumer that joins no group; the client requires the name of one all the same."""
+    group = {"group.id": f"{settings.stream}.reader.{os.getpid()}"}
+    return Consumer(client(settings, **consumer_settings(settings) | group | more))
 
 
 def _ends(consumer: Consumer, topic: str) -> dict[int, int]:

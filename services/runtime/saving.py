@@ -8,18 +8,14 @@ the older snapshots stand, and it is tried again an interval later.
 import logging
 from collections.abc import Callable, Collection
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import Protocol
 
+from services.runtime.clock import Clock
 from services.runtime.errors import Retry
 from services.runtime.snapshots import Snapshots
 from services.runtime.stage import Stage
 
 log = logging.getLogger(__name__)
 REST = 4  # times as long as taking a snapshot took
-
-
-class Now(Protocol):
-    def now(self) -> float: ...
 
 
 class Saver:
@@ -30,7 +26,7 @@ class Saver:
         snapshots: Snapshots,
         stage: Stage,
         offsets: Callable[[int], dict[str, int]],
-        clock: Now,
+        clock: Clock,
         every_s: float,
         writer: Executor | None,
     ) -> None:

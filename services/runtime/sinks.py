@@ -9,7 +9,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from typing import Any, NoReturn
@@ -21,11 +20,11 @@ from services.runtime.grammar import Guarantee
 from services.runtime.kafka import REFUSED, KafkaSource, ask, client, failure, partitions_at, send
 from services.runtime.records import Outgoing
 from services.runtime.settings import Settings
+from services.runtime.transactions import FENCED, insist, within
 from services.runtime.transport import Offsets, Sink
 
 log = logging.getLogger(__name__)
 PATIENCE = 2.0  # times the longest that a transaction may be open, until a call counts as one that never returns
-FENCED = {KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH}  # noqa: SLF001 - its name
 
 
 def open_sink(guarantee: Guarantee, settings: Settings, service: str, source: KafkaSource) -> Sink:
@@ -73,30 +72,6 @@ class _Writer:
             self.producer.close()
 
 
-def within(seconds: float, action: Callable[[], None]) -> None:
-    """Do it on a thread of its own, and time out even where the client does not.
-
-    While a broker is frozen, librdkafka 2.16 may never return from `send_offsets_to_transaction`, whatever its timeout.
-    The thread then keeps the producer, which its successor fences off.
-    """
-    done: Future[None] = Future()
-
-    def act() -> None:
-        try:
-            action()
-        except BaseException as error:  # noqa: BLE001 - carried to the thread that waits
-            done.set_exception(error)
-        else:
-            done.set_result(None)
-
-    threading.Thread(target=act, name="transaction", daemon=True).start()
-    try:
-        done.result(seconds)
-    except TimeoutError as error:
-        late = KafkaError(KafkaError._TIMED_OUT, f"the client did not return within {seconds:g} s")  # noqa: SLF001
-        raise KafkaException(late) from error
-
-
 class ExactlyOnce:
     """Commits outputs and offsets in one transaction, which carries the membership that the partitions came with."""
 
@@ -113,7 +88,7 @@ class ExactlyOnce:
         try:
             within(PATIENCE * self._timeout, lambda: self._transact(writer, outgoing, offsets, membership))
         except KafkaException as error:
-            self._recover(writer.reason(error.args[0]), opened)
+            self._recover(writer, writer.reason(error.args[0]), opened)
 
     def _transact(self, writer: _Writer, outgoing: Sequence[Outgoing], offsets: Offsets, membership: object) -> None:
         producer = writer.producer
@@ -125,16 +100,9 @@ class ExactlyOnce:
         self._insist(lambda: producer.commit_transaction(self._timeout))
 
     def _insist(self, action: Callable[[], None]) -> None:
-        """Do it; what librdkafka calls retriable is resumed by the same call, for as long as a transaction may take."""
-        end = time.monotonic() + self._timeout
-        while True:
-            try:
-                return action()
-            except KafkaException as error:
-                if not error.args[0].retriable() or time.monotonic() > end:
-                    raise
+        insist(self._timeout, action)
 
-    def _recover(self, error: KafkaError, opened: float) -> NoReturn:
+    def _recover(self, writer: _Writer, error: KafkaError, opened: float) -> NoReturn:
         """Begin anew, which ends the transaction if the broker has not ended it yet, and say what to do."""
         open_s = time.monotonic() - opened
         if error.code() in FENCED and open_s < self._timeout:
@@ -142,9 +110,8 @@ class ExactlyOnce:
                 f"another process runs as instance {self._settings.instance!r} of {self._service} and has taken over"
                 f" ({self._name}: {error.str()}). Give each process of a service a THALWEG_INSTANCE of its own"
             )
-        if self._writer is not None:
-            self._writer.leave()
-        self._writer = None
+        writer.leave()
+        self._writer = None  # should none begin, the next commit tries again
         self._writer = self._begin_again()
         raise failure(f"transaction not committed after {open_s:.1f} s", error)
 

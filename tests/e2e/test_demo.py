@@ -20,7 +20,7 @@ from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient
 
 from infra.local.stack import SERVICES, Running, read_running
-from services.runtime.kafka import read_all
+from services.runtime.history import read_all
 from services.runtime.records import Record
 from services.runtime.settings import Settings
 from services.runtime.stream import TOPICS

@@ -16,7 +16,7 @@ from infra.local.processes import Child
 from infra.local.replayer import Replayer, records
 from infra.local.stack import REPOSITORY, Options, Stack, read_running
 from infra.local.status import State, read_status
-from services.runtime.kafka import read_all
+from services.runtime.history import read_all
 from services.runtime.models import decode_published
 from services.runtime.stream import load_stream
 

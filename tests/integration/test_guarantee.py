@@ -18,7 +18,8 @@ from infra.local.processes import Children
 from loadtests.recovery import Rig
 from services.runtime.errors import Retry, Stop
 from services.runtime.grammar import Guarantee
-from services.runtime.kafka import KafkaSource, read_all
+from services.runtime.history import read_all
+from services.runtime.kafka import KafkaSource
 from services.runtime.records import Outgoing, Position, Record
 from services.runtime.settings import Settings
 from services.runtime.sinks import AtLeastOnce, ExactlyOnce, open_sink

@@ -22,7 +22,7 @@ from confluent_kafka import Producer
 from infra.local import brokers
 from infra.local.brokers import Broker, TopicSpec
 from infra.local.processes import Child, Children
-from services.runtime.kafka import read_all
+from services.runtime.history import read_all
 from services.runtime.records import Record
 from services.runtime.settings import Settings
 from services.runtime.stream import load_stream

@@ -21,7 +21,7 @@ from infra.local.brokers import Broker, TopicSpec
 from infra.local.processes import Child, Children
 from services.runtime.frames import matrix, times
 from services.runtime.health import Report
-from services.runtime.kafka import read_all
+from services.runtime.history import read_all
 from services.runtime.models import Published, decode_published
 from services.runtime.schemas import SCORE, examples_frame
 from services.runtime.settings import Settings

@@ -6,7 +6,7 @@ import time
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from services.runtime.sinks import within
+from services.runtime.transactions import within
 
 
 def test_a_call_that_never_returns_times_out() -> None:
