@@ -131,8 +131,8 @@ class Chaos:
             "model": proof.model,
             "longest_gap_s": round(self._watch.longest_s, 1),
             "longest_gap_at_s": round(self._faults.elapsed_at(self._watch.longest_until), 1),
-            "violations": len(proof.violations),
-            "what": proof.violations,
+            "violations": proof.violations,
+            "what": proof.said,
             "injected": self._faults.injected,
         }
 

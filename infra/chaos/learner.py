@@ -28,6 +28,7 @@ from services.features.core import FeaturesCore
 from services.inference.core import InferenceCore, Scores
 from services.labels.core import LabelsCore
 from services.learner.core import LearnerCore
+from services.learner.model import fingerprint
 from services.runtime.artifacts import Artifacts
 from services.runtime.errors import Stop
 from services.runtime.frames import rows
@@ -140,8 +141,7 @@ def _compare(stream: Stream, settings: Settings, learner: Child, kills: int) -> 
         vectors += [vector for record in batch for vector in _vectors(stream, record)]
     artifact = _last_version(Artifacts(settings.data, stream.name), core.learned)
     learner.stop()
-    fingerprint = f"{stream.feature_set}/{stream.online_rule}"
-    snapshots = Snapshots(settings.data, stream.name, "learner", fingerprint)
+    snapshots = Snapshots(settings.data, stream.name, "learner", fingerprint(stream))
     snapshot = snapshots.newest(0, {stream.topic("examples"): 2**62})
     if snapshot is None:
         raise Stop(f"the learner left no snapshot: {snapshots.take_refused()}")

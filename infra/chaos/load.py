@@ -5,7 +5,7 @@ An answer that got lost makes the log hold some events twice, as it would for an
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,6 @@ TICK_S = 0.1
 AGAIN_S = 0.2
 ANSWER_S = 20.0
 YEAR_S = 365 * 86_400
-_YEARS = ("scheduled_at", "departed_at", "landed_at")
 
 
 class Load(threading.Thread):
@@ -79,15 +78,20 @@ class Load(threading.Thread):
         return True
 
 
-def endless(schemas: Path, stream: str, name: str) -> Iterator[Timed]:
-    """Yield the stream's data year after year, each year's records under ids (the field `name`) of their own."""
+def endless(schemas: Path, stream: Stream) -> Iterator[Timed]:
+    """Yield the stream's data year after year, each year's records under ids and at times of their own."""
+    moved = {"event": _date_times(stream.event), "label": _date_times(stream.label)}
     for year in count():
-        for when, kind, record in records(schemas, stream, None):
-            yield when + year * YEAR_S, kind, _moved(record, name, year)
+        for when, kind, record in records(schemas, stream.name, None):
+            yield when + year * YEAR_S, kind, _moved(record, stream.pipeline.stream.id, moved[kind], year)
 
 
-def _moved(record: Mapping[str, Any], name: str, years: int) -> dict[str, Any]:
+def _date_times(schema: Mapping[str, Any]) -> list[str]:
+    return [field for field, rule in schema["properties"].items() if rule.get("format") == "date-time"]
+
+
+def _moved(record: Mapping[str, Any], name: str, fields: Iterable[str], years: int) -> dict[str, Any]:
     if not years:
         return dict(record)
-    times = {field: f"{int(record[field][:4]) + years}{record[field][4:]}" for field in _YEARS if field in record}
+    times = {field: f"{int(record[field][:4]) + years}{record[field][4:]}" for field in fields if record.get(field)}
     return {**record, **times, name: f"{record[name]}+{years}"}

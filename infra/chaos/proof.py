@@ -33,12 +33,13 @@ class _Named(msgspec.Struct):
 
 
 class Proof:
-    """Collects violations, and how many records were looked at."""
+    """Counts violations, a record or a partition each, says what they are, and how many records were looked at."""
 
     def __init__(self, settings: Settings, stream: Stream) -> None:
         self._settings, self._stream = settings, stream
         self._artifacts = Artifacts(settings.data, stream.name)
-        self.violations: list[str] = []
+        self.violations = 0
+        self.said: list[str] = []  # a line a sort of violation, or the first of that sort
         self.checked: Counter[str] = Counter()
         self.duplicates_refused = 0
         self.model = ""  # the learner's last version, and the digest of all its bytes
@@ -84,7 +85,8 @@ class Proof:
             for found in verify(self._stream, history, versions, Span(), lambda *_: None):
                 self.checked["features"] += found.counts["rows"]
                 self.checked["late"] += found.counts["late"]
-                self.violations += [str(difference) for difference in found.differences]
+                self.violations += found.differing.total()
+                self.said += [str(difference) for difference in found.differences]
                 waiting = found.counts["waiting"] + found.counts["unscored"]
                 self._blame("still waiting", {found.events.topic} if waiting else set())
 
@@ -95,13 +97,14 @@ class Proof:
         try:
             online = self._artifacts.read(ONLINE, core.learned)
         except Stop as error:
-            self.violations.append(f"the learner has no version {core.learned}: {error}")
+            self._blame(f"missing: {error}", {f"{ONLINE}@{core.learned}"})
             return
         here, there = (hashlib.sha256(model).hexdigest()[:16] for model in (core.artifact(), online))
         self.model = f"{ONLINE}@{core.learned} {there}"
         if here != there:
-            self.violations.append(f"the learner's version {core.learned} is {there}, an undisturbed fold gives {here}")
+            self._blame(f"unlike an undisturbed fold ({here})", {self.model})
 
     def _blame(self, what: str, names: AbstractSet[str]) -> None:
         if names:
-            self.violations.append(f"{len(names)} {what}: {', '.join(sorted(names)[:_EXAMPLE])}")
+            self.violations += len(names)
+            self.said.append(f"{len(names)} {what}: {', '.join(sorted(names)[:_EXAMPLE])}")

@@ -2,6 +2,7 @@
 
 import os
 
+from services.learner.model import fingerprint
 from services.learner.publishing import Publishing
 from services.runtime.artifacts import Artifacts
 from services.runtime.process import run_service, serve, watch
@@ -16,7 +17,7 @@ def main() -> None:
     stream = load_stream(settings.schemas, settings.stream)
     health = watch(SERVICE, settings)
     stage = Publishing(stream, Artifacts(settings.data, stream.name), health.clock, health.wait())
-    serve(SERVICE, settings, stream, ["examples"], stage, f"{stream.feature_set}/{stream.online_rule}", health)
+    serve(SERVICE, settings, stream, ["examples"], stage, fingerprint(stream), health)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,16 @@
 import importlib
 from typing import Any
 
+import river
 from river import base, compose
 
 from services.runtime.errors import ConfigError
+from services.runtime.stream import Stream
+
+
+def fingerprint(stream: Stream) -> str:
+    """Return what a learner's state depends on: the features, the model's definition, and River's own version."""
+    return f"{stream.feature_set}/{stream.online_rule}/river-{river.__version__}"
 
 
 def build_model(steps: list[str | dict[str, dict[str, Any]]]) -> compose.Pipeline:

@@ -10,7 +10,7 @@ import msgspec
 from services.runtime.errors import ConfigError
 from services.runtime.grammar import Duration, OneHot, Operator, Pipeline
 
-ENGINE = 2  # raised whenever the same definition would give other feature bytes
+ENGINE = 2  # raised whenever the same definition would give other feature bytes, or a state that is laid out otherwise
 TOPICS = ("events", "labels", "late", "dead-letter", "features", "scored", "predictions", "examples", "models")
 MOST_LATE = 100  # windows
 LARGEST_MESSAGE = 16 << 20  # bytes, on the topics that services write
