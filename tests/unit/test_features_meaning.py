@@ -1,6 +1,5 @@
 """What each feature means: the engine against a naive reading of its definition, and against numbers made by hand."""
 
-import base64
 import datetime as dt
 import json
 import math
@@ -12,25 +11,21 @@ import pytest
 from numpy.typing import NDArray
 
 from services.features.core import FeaturesCore
-from services.runtime.frames import micros, rows
+from services.runtime.frames import rows
 from services.runtime.grammar import (
     Count,
     Duration,
     Ewma,
     Hour,
-    LabelRule,
     Lag,
     Max,
     Mean,
     Min,
     OneHot,
-    OnlineRule,
     Operator,
-    Pipeline,
     Rate,
     SinceLast,
     Std,
-    StreamRule,
     Sum,
     Value,
     Weekday,
@@ -39,51 +34,12 @@ from services.runtime.grammar import (
 from services.runtime.records import Outgoing, Record
 from services.runtime.schemas import features_frame
 from services.runtime.stream import Stream
+from tests.made import NOON, OPERATORS, PAST, event, log, made, only
 
-EVENT = {
-    "required": ["id", "key", "at"],
-    "properties": {
-        "id": {"type": "string"},
-        "key": {"type": "string"},
-        "at": {"type": "string", "format": "date-time"},
-        "x": {"type": ["number", "null"]},
-        "flag": {"type": ["boolean", "null"]},
-        "kind": {"type": ["string", "null"]},
-    },
-}
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-NOON = dt.datetime(2013, 1, 5, 12, tzinfo=dt.UTC)  # a Saturday
 PANES = 12
 SECOND = 1_000_000
 LARGEST = float(np.finfo(np.float32).max)
-
-
-def made(features: dict[str, Operator], lateness: str = "10m") -> Stream:
-    """Return a stream of these features."""
-    pipeline = Pipeline(
-        StreamRule("binary", "key", "at", "id", Duration(lateness)),
-        features,
-        LabelRule("late", "at", Duration("1h")),
-        OnlineRule(["linear_model.LogisticRegression"]),
-    )
-    columns = [column for name, operator in features.items() for column in operator.columns(name)]
-    return Stream("made", EVENT, {"properties": {}}, pipeline, tuple(columns), "made:0")
-
-
-def event(seconds: float, x: float | None = None, key: str = "k", **others: Any) -> dict[str, Any]:
-    """Return an event that many seconds after noon."""
-    at = (NOON + dt.timedelta(seconds=seconds)).isoformat()
-    return {"id": f"{key}{seconds}", "key": key, "at": at, "x": x} | others
-
-
-def log(events: Sequence[dict[str, Any]]) -> list[Record]:
-    """Return events as records, each with an id of its own."""
-    named = [e | {"id": f"{n}:{e['id']}"} for n, e in enumerate(events)]
-    return [Record("made.events", 0, n, e["key"].encode(), json.dumps(e).encode()) for n, e in enumerate(named)]
-
-
-def only(outgoing: Sequence[Outgoing], topic: str) -> list[Outgoing]:
-    return [out for out in outgoing if out.topic == f"made.{topic}"]
 
 
 def vectors(stream: Stream, events: Sequence[dict[str, Any]]) -> NDArray[np.float32]:
@@ -215,29 +171,6 @@ def promised(operator: Operator, seen: Sequence[Seen], lateness: int) -> NDArray
     pane = operator.window.us // PANES
     newest = np.maximum.accumulate([s.time for s in seen]) // pane
     return np.array([s.time for s in seen]) // pane >= newest - math.ceil(lateness / pane)
-
-
-BYS: tuple[list[str] | None, ...] = (None, ["key", "kind"], ["kind", "flag", "key"])
-OPERATORS: list[Operator] = [
-    Value(of="x", default=-7.0),
-    Value(of="flag"),
-    OneHot(of="kind", values=["b", "a"]),
-    OneHot(of="kind", values=["a"], other=True),
-    Hour(),
-    Weekday(),
-    Mean(of="flag", window=Duration("1h"), default=0.5),
-    Std(of="flag", window=Duration("1h")),
-    *(Lag(of="x", n=n, by=by, default=0.5) for n in (1, 2, 5) for by in BYS),
-    *(SinceLast(by=by, default=-1.0) for by in BYS),
-    *(Ewma(of="x", half_life=Duration(half_life), by=by, default=3.0) for half_life in ("5m", "3h") for by in BYS),
-    *(kind(window=Duration(window), by=by) for kind in (Count, Rate) for window in ("1m", "1h") for by in BYS),
-    *(
-        kind(of="x", window=Duration(window), by=by, default=9.0)
-        for kind in (Sum, Mean, Std, Min, Max)
-        for window in ("1m", "1h", "1d")
-        for by in BYS
-    ),
-]
 
 
 def wander(seed: int, start: float, events: int = 150) -> list[dict[str, Any]]:
@@ -419,14 +352,13 @@ def test_huge_numbers_stay_finite() -> None:
     assert found[2, 2:4].tolist() == [LARGEST, LARGEST]
 
 
+def test_an_ewma_outlives_huge_numbers() -> None:
+    """Numbers larger than a vector can hold are cut to its largest, so that they are forgotten as all others are."""
+    events = [event(0, 1.7e308), event(1, 1.7e308), event(864_000, 1), event(1_728_000, 1)]
+    assert column(Ewma(of="x", half_life=Duration("1m")), events)[-1] == pytest.approx(1)
+
+
 # What an event may see
-
-
-PAST: dict[str, Operator] = {
-    f"f{n}": operator
-    for n, operator in enumerate(OPERATORS)
-    if not isinstance(operator, Value | OneHot | Hour | Weekday)
-}
 
 
 @pytest.mark.parametrize("at", [0, 1, 40, 89])
@@ -490,78 +422,3 @@ def test_lateness_is_measured_over_all_keys() -> None:
     assert column(Count(window=Duration("1h")), events) == [0, 0, 1, 1, 0]
     late = only(FeaturesCore(made({"f": Hour()}), 3).fold(log(events)), "late")
     assert [json.loads(out.value)["id"] for out in late] == ["2:a0"]
-
-
-# Rows and refusals
-
-
-def test_a_row_names_its_event() -> None:
-    """A row of `features` has the event's id, key, time and offset; the batch goes to the partition that it is of."""
-    stream = made({"x": Value(of="x"), "hot": OneHot(of="kind", values=["a"], other=True)})
-    records = [Record("made.events", 3, 100 + n, r.key, r.value) for n, r in enumerate(log([event(0), event(1.5)]))]
-    [out] = FeaturesCore(stream, 3).fold(records)
-    frame = features_frame(stream)
-    batch = frame.decode(Record(out.topic, 3, 0, None, out.value, headers=out.headers))
-    assert (out.topic, out.partition, out.headers) == ("made.features", 3, frame.headers)
-    assert batch.schema.metadata[b"columns"] == b"x\nhot=a\nhot=other"
-    assert batch.column("event_id").to_pylist() == ["0:k0", "1:k1.5"]
-    assert batch.column("key").to_pylist() == ["k", "k"]
-    assert batch.column("offset").to_pylist() == [100, 101]
-    noon = int(NOON.timestamp()) * SECOND
-    assert micros(batch.column("event_time")).tolist() == [noon, noon + 1_500_000]
-    assert rows(batch.column("features")).dtype == np.float32
-
-
-def test_an_ewma_outlives_huge_numbers() -> None:
-    """Numbers larger than a vector can hold are cut to its largest, so that they are forgotten as all others are."""
-    events = [event(0, 1.7e308), event(1, 1.7e308), event(864_000, 1), event(1_728_000, 1)]
-    assert column(Ewma(of="x", half_life=Duration("1m")), events)[-1] == pytest.approx(1)
-
-
-REFUSED: dict[str, tuple[str, bytes | None, bytes]] = {
-    "a wrong key": ("key", b"m", json.dumps(event(5, 1e6)).encode()),
-    "no key": ("key", None, json.dumps(event(5, 1e6)).encode()),
-    "cut off": ("json", b"k", b'{"id": "e", "key": "k"'),
-    "no text": ("json", b"k", b'{"id": "\xff\xfe"}'),
-    "nothing": ("json", b"k", b""),
-    "a wrong type": ("schema", b"k", json.dumps(event(5) | {"x": "seven"}).encode()),
-    "a missing field": ("schema", b"k", b'{"id": "e", "key": "k", "x": 1e6}'),
-    "a time without a zone": ("schema", b"k", json.dumps(event(5, 1e6) | {"at": "2013-01-05T12:00:00"}).encode()),
-    "a list": ("schema", b"k", b"[1]"),
-    "before year 1": ("schema", b"k", json.dumps(event(5) | {"at": "0000-01-01T00:00:00Z"}).encode()),
-    "after year 9999": ("schema", b"k", json.dumps(event(5) | {"at": "9999-12-31T23:59:59-01:00"}).encode()),
-}
-
-
-@pytest.mark.parametrize(("reason", "key", "value"), REFUSED.values(), ids=REFUSED)
-def test_a_bad_record_costs_nobody_but_itself(reason: str, key: bytes | None, value: bytes) -> None:
-    """In the middle of a batch it goes to `dead-letter` as it came, and the others are as if it had not been there."""
-    stream = made({"x": Value(of="x"), **{name: op for name, op in PAST.items() if op.by is None}})
-    good = log([event(n * 100, n * 1.5) for n in range(6)])
-    bad = Record("made.events", 5, 77, key, value)
-    core, other = FeaturesCore(stream, 5), FeaturesCore(stream, 5)
-    with_it, without = core.fold([*good[:3], bad, *good[3:]]), other.fold(good)
-    [dead] = only(with_it, "dead-letter")
-    letter = json.loads(dead.value)
-    assert letter.pop("message")
-    assert letter == {
-        "service": "features",
-        "reason": reason,
-        "topic": "made.events",
-        "partition": 5,
-        "offset": 77,
-        "key": None if key is None else base64.b64encode(key).decode(),
-        "value": base64.b64encode(value).decode(),
-    }
-    assert [out for out in with_it if out != dead] == without
-    assert core.snapshot() == other.snapshot()
-
-
-def test_a_batch_of_bad_records_is_all_dead_letters() -> None:
-    """Where nothing is good there is no row of `features`, and every record has a letter of its own, in order."""
-    core = FeaturesCore(made({"f": Hour()}), 0)
-    before = core.snapshot()
-    out = core.fold([Record("made.events", 0, n, key, value) for n, (_, key, value) in enumerate(REFUSED.values())])
-    assert [json.loads(o.value)["reason"] for o in out] == [reason for reason, _, _ in REFUSED.values()]
-    assert [o.key for o in out] == [f"made.events/0/{n}".encode() for n in range(len(out))]
-    assert core.snapshot() == before

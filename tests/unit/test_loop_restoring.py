@@ -3,14 +3,15 @@
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from services.runtime.loop import Loop
-from services.runtime.memory import MemoryLog, MemorySink, MemorySource
+from services.runtime.memory import Inline, MemoryLog, MemorySink, MemorySource
 from services.runtime.records import Position
 from services.runtime.stage import Cores
-from tests.loops import Join, Place, Recording, Stateless, Watched
+from tests.loops import Join, Place, Recording, Stateless, Sum, Watched
 
 # Snapshots
 
@@ -315,3 +316,51 @@ def test_waiting_input_is_paused(pair: Place) -> None:
     Loop(pair.topics, *parts, batch=3, clock=pair.clock).run(timeout=1)
     assert source.calls.count(("pause", ["left"])) == 2
     assert source.calls[-1] == ("resume", ["left", "right"])
+
+
+# A partition that comes or goes in the middle of a poll
+
+
+class Interrupted(MemorySource):
+    """A member to whom a rebalance happens after it has taken records, in the same poll."""
+
+    def __init__(self, log: MemoryLog, happens: Callable[["Interrupted"], None]) -> None:
+        super().__init__(log)
+        self.happens: Callable[[Interrupted], None] | None = happens
+
+    def poll(self, limit: int, timeout: float) -> list[Any]:
+        records = super().poll(limit, timeout)
+        if records and self.happens:
+            happens, self.happens = self.happens, None
+            happens(self)
+        return records
+
+
+@pytest.mark.parametrize("leave", ["revoked", "lost"])
+def test_taken_then_given_up(two: Place, leave: str) -> None:
+    """Records of a partition that went away after they were read, in the same poll, are left to its new owner."""
+
+    def happens(source: Interrupted) -> None:
+        del two.log.wanted[0]
+        source._leave({0}, getattr(source._listener, leave))
+
+    two.put(1, 2, partition=0)
+    two.put(10, partition=1)
+    parts = (Cores(Sum), Interrupted(two.log, happens), MemorySink(two.log), two.snapshots())
+    Loop(two.topics, *parts, clock=two.clock, writer=Inline()).run(timeout=1)
+    assert (two.committed(partition=0), two.out(0), two.out(1)) == (0, [], ["10"])
+
+
+def test_taken_then_given_back(place: Place) -> None:
+    """A partition that went away and came back in one poll is read on from its committed offset: nothing is doubled."""
+
+    def happens(source: Interrupted) -> None:
+        source._leave({0}, source._listener.revoked)  # type: ignore[union-attr]
+        source._rebalance()
+
+    place.put(1, 2, 3)
+    source = Interrupted(place.log, happens)
+    parts = (Cores(Sum), source, MemorySink(place.log), place.snapshots())
+    Loop(place.topics, *parts, batch=2, clock=place.clock, writer=Inline()).run(timeout=1)
+    assert source.happens is None
+    assert place.out() == ["1", "3", "6"]

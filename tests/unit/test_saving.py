@@ -1,7 +1,7 @@
 """When snapshots are taken and written: in turn, beside the batches, and never at the price of a record."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
@@ -11,7 +11,7 @@ import pytest
 
 from services.runtime.errors import Retry, Stop
 from services.runtime.loop import Loop
-from services.runtime.memory import Inline, ManualClock, MemoryLog, MemorySink, MemorySource
+from services.runtime.memory import Inline, ManualClock, MemorySink, MemorySource
 from services.runtime.saving import Saver
 from services.runtime.snapshots import Snapshots
 from services.runtime.stage import Cores
@@ -332,51 +332,3 @@ def test_progress_of_restoring_is_saved(place: Place) -> None:
     place.loop(stage).run(count=1)
     assert stage.seen[0] == ("in", 0, saved.header.offsets["in"])
     assert place.out()[-1] == "45"
-
-
-# A partition that comes or goes in the middle of a poll
-
-
-class Interrupted(MemorySource):
-    """A member to whom a rebalance happens after it has taken records, in the same poll."""
-
-    def __init__(self, log: MemoryLog, happens: Callable[["Interrupted"], None]) -> None:
-        super().__init__(log)
-        self.happens: Callable[[Interrupted], None] | None = happens
-
-    def poll(self, limit: int, timeout: float) -> list[Any]:
-        records = super().poll(limit, timeout)
-        if records and self.happens:
-            happens, self.happens = self.happens, None
-            happens(self)
-        return records
-
-
-@pytest.mark.parametrize("leave", ["revoked", "lost"])
-def test_taken_then_given_up(two: Place, leave: str) -> None:
-    """Records of a partition that went away after they were read, in the same poll, are left to its new owner."""
-
-    def happens(source: Interrupted) -> None:
-        del two.log.wanted[0]
-        source._leave({0}, getattr(source._listener, leave))
-
-    two.put(1, 2, partition=0)
-    two.put(10, partition=1)
-    parts = (Cores(Sum), Interrupted(two.log, happens), MemorySink(two.log), two.snapshots())
-    Loop(two.topics, *parts, clock=two.clock, writer=Inline()).run(timeout=1)
-    assert (two.committed(partition=0), two.out(0), two.out(1)) == (0, [], ["10"])
-
-
-def test_taken_then_given_back(place: Place) -> None:
-    """A partition that went away and came back in one poll is read on from its committed offset: nothing is doubled."""
-
-    def happens(source: Interrupted) -> None:
-        source._leave({0}, source._listener.revoked)  # type: ignore[union-attr]
-        source._rebalance()
-
-    place.put(1, 2, 3)
-    source = Interrupted(place.log, happens)
-    parts = (Cores(Sum), source, MemorySink(place.log), place.snapshots())
-    Loop(place.topics, *parts, batch=2, clock=place.clock, writer=Inline()).run(timeout=1)
-    assert source.happens is None
-    assert place.out() == ["1", "3", "6"]
