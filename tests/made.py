@@ -44,10 +44,10 @@ EVENT = {
 NOON = dt.datetime(2013, 1, 5, 12, tzinfo=dt.UTC)  # a Saturday
 
 
-def made(features: dict[str, Operator], lateness: str = "10m") -> Stream:
+def made(features: dict[str, Operator], lateness: str = "10m", groups: int = 1_000_000) -> Stream:
     """Return a stream of these features."""
     pipeline = Pipeline(
-        StreamRule("binary", "key", "at", "id", Duration(lateness)),
+        StreamRule("binary", "key", "at", "id", Duration(lateness), groups=groups),
         features,
         LabelRule("late", "at", Duration("1h")),
         OnlineRule(["linear_model.LogisticRegression"]),

@@ -6,7 +6,7 @@ compiled loops run over a batch: what each grouping folds, and what each column 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import accumulate, repeat
+from itertools import accumulate, pairwise, repeat
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -37,6 +37,7 @@ from services.runtime.stream import Stream
 
 Fill: TypeAlias = tuple[int, int, int]  # what a fill instruction says beside its column: see `filling.fill`
 MONDAY = 3 * UNITS_US["d"]  # 1970-01-01 was a Thursday
+LOOK_EVERY = 4096  # events between two looks at how many groups are held
 
 
 class Engine:
@@ -46,6 +47,8 @@ class Engine:
         features = stream.pipeline.features
         operators, widths = list(features.values()), [len(op.columns(name)) for name, op in features.items()]
         self._lateness = stream.pipeline.stream.lateness.us
+        self._most = stream.pipeline.stream.groups
+        self._seen = 0  # events folded
         self._newest = kernels.NEVER
         self._codes: dict[str, Codes] = {}
         self._groups: dict[tuple[str, ...], Group] = {}
@@ -62,6 +65,23 @@ class Engine:
 
     def fold(self, column: Callable[[str], Sequence[Any]], times: Ints) -> tuple[NDArray[np.float32], Bools]:
         """Return the vectors (events, columns) and which events were late; the state moves past the batch."""
+        if self._held() + len(times) * len(self._groups) <= self._most:
+            return self._fold(column, times)  # whoever looked would find no group too many
+        to_look = LOOK_EVERY - self._seen % LOOK_EVERY
+        cuts = [0, *range(to_look, len(times), LOOK_EVERY), len(times)]
+        parts = [self._fold_and_look(column, times, slice(*cut)) for cut in pairwise(cuts)]
+        vectors, late = zip(*parts, strict=True)
+        return np.concatenate(vectors), np.concatenate(late)
+
+    def _fold_and_look(
+        self, column: Callable[[str], Sequence[Any]], times: Ints, part: slice
+    ) -> tuple[NDArray[np.float32], Bools]:
+        folded = self._fold(lambda field: column(field)[part], times[part])
+        if self._seen % LOOK_EVERY == 0 and self._held() > self._most:
+            self._forget()
+        return folded
+
+    def _fold(self, column: Callable[[str], Sequence[Any]], times: Ints) -> tuple[NDArray[np.float32], Bools]:
         joins, self._newest = kernels.mark_joins(times, self._lateness, self._newest)
         for codes in self._codes.values():
             codes.locate(column(codes.field))
@@ -69,13 +89,31 @@ class Engine:
         for field, row in self._numbers.items():
             np.clip(_floats(column(field)), -filling.LARGEST, filling.LARGEST, out=read[row])
         for group in self._groups.values():
-            group.fold(times, joins, read)
+            group.fold(self._seen, times, joins, read)
+        self._seen += len(times)
         places = np.empty((len(self._one_hots), len(times)), np.int64)
         for row, one_hot in enumerate(self._one_hots):
             places[row] = one_hot.places(column)
         vectors = np.zeros((len(times), self._width), np.float32)
         filling.fill(self._fills, self._constants, times, places, read, vectors)
         return vectors, ~joins
+
+    # Bounded memory
+
+    def _held(self) -> int:
+        return sum(map(len, self._groups.values()))
+
+    def _forget(self) -> None:
+        """Forget the groups that have gone longest without an event, until at most half of the bound are left."""
+        last = np.concatenate([group.last_events() for group in self._groups.values()])
+        first_too_many = len(last) - self._most // 2 - 1
+        before = int(np.partition(last, first_too_many)[first_too_many]) + 1
+        for group in self._groups.values():
+            group.forget(before)
+        for codes in self._codes.values():
+            codes.forget_unused()
+        for one_hot in self._one_hots:
+            one_hot.forget()
 
     # The plan
 
@@ -133,13 +171,14 @@ class Engine:
     def state(self) -> dict[str, Any]:
         """Return plain values and arrays; equal for equal histories."""
         return {
+            "seen": self._seen,
             "newest": int(self._newest),
             "fields": [codes.values_from(0) for codes in self._codes.values()],
             "groups": [group.state() for group in self._groups.values()],
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
-        self._newest = state["newest"]
+        self._seen, self._newest = state["seen"], state["newest"]
         for codes, values in zip(self._codes.values(), state["fields"], strict=True):
             codes.load(values)
         for one_hot in self._one_hots:

@@ -27,16 +27,26 @@ PANES = 12  # panes that make up a window: a window's length is honoured to a tw
 
 @compiled
 def fold_group(
-    program: Ints, lanes: Ints, slots: Ints, times: Ints, joins: Bools, read: Floats, ints: Ints, floats: Floats
+    program: Ints,
+    lanes: Ints,
+    seen: int,
+    slots: Ints,
+    times: Ints,
+    joins: Bools,
+    read: Floats,
+    ints: Ints,
+    floats: Floats,
 ) -> None:
-    """Run the fold instructions of one grouping over a batch.
+    """Run the fold instructions of one grouping over a batch, the partition's events from number `seen` on.
 
     `program` has a row (kind, first row of `read` to fill, first place in `ints`, first place in `floats`, and up to
     four parameters) an instruction; `lanes` a row (kind, source) a lane of the windows. `slots` (events) is each
     event's row of `ints` and `floats` (groups, places). `read` (rows, events) holds the event's own numbers, which
     sources name by their row, and receives what each event read. An event with `joins` false is too late to change
-    anything and only reads.
+    anything but which event was its group's last, and only reads.
     """
+    for i in range(slots.shape[0]):
+        ints[slots[i], 0] = seen + i
     for step in program:
         if step[0] == WINDOW:
             _fold_window(step, lanes[step[6] : step[7]], slots, times, joins, read, ints, floats)

@@ -1,7 +1,7 @@
 """What the engine remembers: numbers for the values it has met, and one row of integers and one of floats per group."""
 
-from collections.abc import Hashable, Mapping, Sequence
-from itertools import islice
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from itertools import compress, islice
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -13,6 +13,7 @@ Array: TypeAlias = NDArray[Any]
 Ints: TypeAlias = NDArray[np.int64]
 Floats: TypeAlias = NDArray[np.float64]
 Bools: TypeAlias = NDArray[np.bool_]
+RIGHT_BITS = 32  # of a pair's number; both parts are below 2**31
 
 
 class _Index(dict[Hashable, int]):
@@ -29,7 +30,13 @@ class Codes:
     def __init__(self, field: str) -> None:
         self.field = field
         self._index = _Index()
+        self._users: list[Pairs] = []  # whose right parts are these numbers
         self.codes: Ints = np.zeros(0, np.int64)  # of the batch at hand
+
+    def pairs(self) -> "Pairs":
+        """Return new pairs whose right parts are these numbers."""
+        self._users.append(Pairs())
+        return self._users[-1]
 
     def locate(self, objects: Sequence[Any]) -> None:
         self.codes = np.fromiter(map(self._index.__getitem__, objects), np.int64, len(objects))
@@ -41,8 +48,18 @@ class Codes:
         """Return the values from this code on, in order of their codes."""
         return list(islice(self._index, code, None))
 
-    def load(self, values: Sequence[Any]) -> None:
+    def load(self, values: Iterable[Any]) -> None:
         self._index = _Index((value, code) for code, value in enumerate(values))
+
+    def forget_unused(self) -> None:
+        """Keep the values that are part of a pair, numbered anew in the same order."""
+        used = np.zeros(len(self), np.bool_)
+        for pairs in self._users:
+            used[pairs.rights()] = True
+        numbers = np.cumsum(used) - 1
+        for pairs in self._users:
+            pairs.load((pairs.lefts() << RIGHT_BITS) | numbers[pairs.rights()])
+        self.load(compress(self._index, used.tolist()))
 
 
 class Pairs:
@@ -57,8 +74,8 @@ class Pairs:
         return self._count
 
     def numbers(self, left: Ints, right: Ints) -> Ints:
-        """Return the number of each pair; both parts are below 2**31."""
-        pairs = (left << 32) | right
+        """Return the number of each pair."""
+        pairs = (left << RIGHT_BITS) | right
         self._reserve(self._count + len(pairs))
         numbers = np.empty_like(pairs)
         self._count = kernels.number_pairs(pairs, self._known, self._table, self._count, numbers)
@@ -71,6 +88,18 @@ class Pairs:
     def known(self) -> Ints:
         return self._known[: self._count]
 
+    def lefts(self) -> Ints:
+        return self.known() >> RIGHT_BITS
+
+    def rights(self) -> Ints:
+        return self.known() & ((1 << RIGHT_BITS) - 1)
+
+    def keep(self, numbers: Ints) -> Ints:
+        """Keep the pairs of these ascending numbers, in order; return which left parts they have, and number those."""
+        lefts, places = np.unique(self.lefts()[numbers], return_inverse=True)
+        self.load((places << RIGHT_BITS) | self.rights()[numbers])
+        return lefts
+
     def load(self, known: Ints, size: int = 16) -> None:
         """Take these pairs, numbered in their order, and make room for `size`, a power of two."""
         size = max(size, 1 << max(len(known) - 1, 0).bit_length())
@@ -79,14 +108,17 @@ class Pairs:
 
 
 class Group:
-    """One grouping of the events: what to fold for it, and the rows in which that is kept."""
+    """One grouping of the events: what to fold for it, and the rows in which that is kept.
+
+    The first integer of a row says which event of the partition, counted from 0, was the group's last.
+    """
 
     def __init__(self, fields: Sequence[Codes]) -> None:
         self._fields = fields
-        self._pairs = [Pairs() for _ in fields[1:]]  # numbers (row so far, code of the next field)
+        self._pairs = [field.pairs() for field in fields]  # numbers (number by the fields before, code of this one)
         self._program: list[tuple[int, ...]] = []
         self._lanes: list[tuple[int, int]] = []
-        self._empty: tuple[list[float], list[float]] = ([], [])  # a row of each kind before its first event
+        self._empty: tuple[list[float], list[float]] = ([0], [])  # a row of each kind before its first event
 
     def fold_in(
         self, kind: int, out: int, ints: Sequence[float], floats: Sequence[float], parameters: Sequence[int]
@@ -111,15 +143,26 @@ class Group:
         )
 
     def __len__(self) -> int:
-        return len(self._pairs[-1]) if self._pairs else len(self._fields[0])
+        return len(self._pairs[-1])
 
-    def fold(self, times: Ints, joins: Bools, read: Floats) -> None:
-        """Fold the batch whose codes the fields hold now; `read` is as in `kernels.fold_group`."""
-        slots = self._fields[0].codes
-        for field, pairs in zip(self._fields[1:], self._pairs, strict=True):
+    def fold(self, seen: int, times: Ints, joins: Bools, read: Floats) -> None:
+        """Fold the batch whose codes the fields hold now; `seen` and `read` are as in `kernels.fold_group`."""
+        slots = np.zeros(len(times), np.int64)
+        for field, pairs in zip(self._fields, self._pairs, strict=True):
             slots = pairs.numbers(slots, field.codes)
         self._grow()
-        kernels.fold_group(self._steps, self._kinds, slots, times, joins, read, self._ints, self._floats)
+        kernels.fold_group(self._steps, self._kinds, seen, slots, times, joins, read, self._ints, self._floats)
+
+    def last_events(self) -> Ints:
+        """Return of each group which event was its last."""
+        return self._ints[: len(self), 0]
+
+    def forget(self, before: int) -> None:
+        """Forget the groups whose last event came before this one."""
+        kept = np.flatnonzero(self.last_events() >= before)
+        self._ints, self._floats = self._ints[kept], self._floats[kept]
+        for pairs in reversed(self._pairs):
+            kept = pairs.keep(kept)
 
     def _grow(self) -> None:
         if len(self) > len(self._ints):

@@ -143,6 +143,8 @@ class StreamRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     A record whose time is more than `ahead` past the broker's own is refused: its clock is wrong. So is an event, or
     a label, whose id is among those of the last `dedupe` of its partition; up to twice as many are remembered.
+    `groups` bounds what features remember of a partition, all groupings together: when more groups are held, those that
+    have gone longest without an event are forgotten, until half as many are left; one that comes back has no past.
     `guarantee` is what a kill costs: nothing, or some records written twice by a service that is a little faster.
     """
 
@@ -153,6 +155,7 @@ class StreamRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lateness: Duration = msgspec.field(default_factory=lambda: Duration("10m"))
     ahead: Duration = msgspec.field(default_factory=lambda: Duration("1h"))
     dedupe: Annotated[int, msgspec.Meta(ge=1)] = 50_000
+    groups: Annotated[int, msgspec.Meta(ge=2)] = 1_000_000
     guarantee: Guarantee = "exactly_once"
 
 

@@ -10,7 +10,7 @@ import msgspec
 from services.runtime.errors import ConfigError
 from services.runtime.grammar import Duration, OneHot, Operator, Pipeline
 
-ENGINE = 2  # raised whenever the same definition would give other feature bytes, or a state that is laid out otherwise
+ENGINE = 3  # raised whenever the same definition would give other feature bytes, or a state that is laid out otherwise
 TOPICS = ("events", "labels", "late", "dead-letter", "features", "scored", "predictions", "examples", "models")
 MOST_LATE = 100  # windows
 LARGEST_MESSAGE = 16 << 20  # bytes, on the topics that services write
@@ -83,10 +83,10 @@ def _read_pipeline(path: Path, source: bytes) -> Pipeline:
 
 
 def _fingerprint(pipeline: Pipeline) -> str:
-    """Hash what the feature bytes depend on: the operators in order, what the time and the key are, what is refused."""
+    """Hash what the feature bytes depend on: the operators in order, time and key, what is refused or forgotten."""
     rule = pipeline.stream
     refused = [rule.id, rule.ahead, rule.dedupe]  # what is refused leaves no trace in a window
-    return _hash([ENGINE, rule.key, rule.time, rule.lateness, *refused, list(pipeline.features.items())])
+    return _hash([ENGINE, rule.key, rule.time, rule.lateness, *refused, rule.groups, list(pipeline.features.items())])
 
 
 def _hash(parts: list[Any]) -> str:

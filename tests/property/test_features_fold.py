@@ -6,6 +6,7 @@ from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.local.replayer import records
+from services.features import engine
 from services.features.core import FeaturesCore
 from services.runtime.frames import micros, rows
 from services.runtime.grammar import (
@@ -169,10 +171,10 @@ OPERATOR = st.one_of(
 )
 
 
-def _stream(operators: list[Operator], lateness: str, dedupe: int) -> Stream:
+def _stream(operators: list[Operator], lateness: str, dedupe: int, groups: int) -> Stream:
     features = {f"f{n}": operator for n, operator in enumerate(operators)}
     pipeline = Pipeline(
-        StreamRule("binary", "key", "at", "id", Duration(lateness), dedupe=dedupe),
+        StreamRule("binary", "key", "at", "id", Duration(lateness), dedupe=dedupe, groups=groups),
         features,
         LabelRule("late", "at", Duration("1h")),
         OnlineRule(["linear_model.LogisticRegression"]),
@@ -182,7 +184,8 @@ def _stream(operators: list[Operator], lateness: str, dedupe: int) -> Stream:
 
 
 LATENESS, DEDUPE = st.sampled_from(["1s", "45s", "10m"]), st.sampled_from([1, 2, 5, 50])
-STREAM = st.builds(_stream, st.lists(OPERATOR, min_size=1, max_size=10), LATENESS, DEDUPE)
+GROUPS = st.sampled_from([2, 3, 8, 20, 1000])
+STREAM = st.builds(_stream, st.lists(OPERATOR, min_size=1, max_size=10), LATENESS, DEDUPE, GROUPS)
 X = st.one_of(st.none(), st.integers(-3, 3), st.floats(allow_nan=False, allow_infinity=False))
 STEP = st.one_of(
     st.sampled_from([0, 1, 10**6, -(10**6), 10**8, -(10**8), -(10**9), 10**10]), st.integers(-(10**8), 10**8)
@@ -227,15 +230,16 @@ def _record(offset: int, event: dict[str, Any], state: str) -> Record:
     return Record("made.events", 0, offset, key, value[:-1] if state == "json" else value, written_ms)
 
 
-@given(STREAM, logs(), st.data())
+@given(STREAM, logs(), st.sampled_from([1, 3, 7]), st.data())
 @settings(deadline=None, max_examples=200)
 def test_cutting_any_log_of_any_pipeline_anywhere_gives_the_same_bytes(
-    stream: Stream, log: list[Record], data: st.DataObject
+    stream: Stream, log: list[Record], look_every: int, data: st.DataObject
 ) -> None:
-    """Whatever the features and the events, any cut and any restart gives the bytes of one batch."""
+    """Whatever the features and the events, and what is forgotten, any cut and restart gives the bytes of one batch."""
     cuts = data.draw(st.lists(st.integers(0, len(log)), max_size=12), label="cuts")
     restored = data.draw(st.sets(st.sampled_from(cuts)) if cuts else st.just(set()), label="restored")
-    assert fold(stream, log, cuts, restored) == fold(stream, log, [])
+    with mock.patch.object(engine, "LOOK_EVERY", look_every):
+        assert fold(stream, log, cuts, restored) == fold(stream, log, [])
 
 
 @given(STREAM, logs())
