@@ -164,8 +164,8 @@ class Attack:
         line = Line("compressed", value, self._key("events"), frozenset({"size"}))
         self.expected.kinds["events: compressed"] += 1
         carried = len(value) + len(line.key or b"") <= CARRIED
-        parts = (line.key, value) if carried else (None, None)
-        self.expected.dead(self._stream.topic("events"), *parts, line.reasons)
+        key, told = (line.key, value) if carried else (None, None)
+        self.expected.dead(self._stream.topic("events"), key, told, line.reasons)
         self._produce(self._packer, "events", line)
         self._packer.flush(60)
 

@@ -62,9 +62,7 @@ class Chaos:
     def __init__(self, stack: Stack, stream: Stream, given: argparse.Namespace) -> None:
         self._stack, self._stream, self._given = stack, stream, given
         self._supervisor = Supervisor(stack.children)
-        self._load = Load(
-            stream, stack.ingestion, endless(SCHEMAS, stream.name, stream.pipeline.stream.id), given.events
-        )
+        self._load = Load(stream, stack.ingestion, endless(SCHEMAS, stream), given.events)
         self._watch = Watch(stack.settings, stream, lambda: len(self._load.accepted["event"]))
         self._faults = Faults(stack, given.seed, given.every)
         self._shown = time.monotonic()

@@ -100,6 +100,23 @@ class Pairs:
         left, right = (set(part.split()) for part in state.split(b"|"))
         self.seen = {"left": left, "right": right}
 
+    def full(self, most: int) -> dict[str, str]:
+        """Return each input of which so many values wait for the other."""
+        left, right = self.seen.values()
+        waiting = {"left": len(left - right), "right": len(right - left)}
+        return {topic: f"{number} wait" for topic, number in waiting.items() if number >= most}
+
+
+class Roomy(Cores[Pairs]):
+    """A stage of pairs that wants no more of an input of which `most` values wait."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(Pairs)
+        self.most = most
+
+    def full(self, partition: int) -> dict[str, str]:
+        return self.cores[partition].full(self.most)
+
 
 class Watched(Cores[Any]):
     """A stage that remembers what it was asked to do."""
@@ -150,6 +167,10 @@ class Stateless:
 
     def extra(self) -> list[Outgoing]:
         return []
+
+    def full(self, partition: int) -> dict[str, str]:
+        del partition
+        return {}
 
     def snapshot(self, partition: int) -> None:
         del partition

@@ -1,6 +1,6 @@
 """The inference stage: which version is live, its scores from Triton, and the core's records out of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from services.inference.core import InferenceCore
 from services.inference.triton import Triton
@@ -61,6 +61,10 @@ class Scoring:
 
     def extra(self) -> list[Outgoing]:
         return []
+
+    def full(self, partition: int) -> Mapping[str, str]:
+        del partition
+        return {}
 
     def snapshot(self, partition: int) -> bytes | None:
         del partition

@@ -2,17 +2,23 @@
 
 import os
 
-from services.labels.core import SERVICE, LabelsCore
+from services.labels.core import SERVICE
+from services.labels.joining import Joining
 from services.runtime.process import run_service, serve, watch
-from services.runtime.settings import Settings
-from services.runtime.stage import Cores
+from services.runtime.settings import Count, Settings
 from services.runtime.stream import load_stream
 
 
+class LabelsSettings(Settings, frozen=True):
+    """`waiting` bounds the rows, and the labels, of a partition that wait for their counterpart."""
+
+    waiting: Count = 500_000
+
+
 def main() -> None:
-    settings = Settings.load(SERVICE, os.environ)
+    settings = LabelsSettings.load(SERVICE, os.environ)
     stream = load_stream(settings.schemas, settings.stream)
-    stage = Cores(lambda partition: LabelsCore(stream, partition))
+    stage = Joining(stream, settings.waiting)
     depends = f"{stream.feature_set}/{stream.label_rule}"
     serve(SERVICE, settings, stream, ["scored", "labels"], stage, depends, watch(SERVICE, settings))
 

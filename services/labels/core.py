@@ -49,6 +49,11 @@ class LabelsCore:
         kept = [pair for pair in decided if pair[1] is not None or self._rule.on_timeout == "negative"]
         return outgoing + ([self._example(kept)] if kept else [])
 
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """How many rows wait for a label, and labels for a row."""
+        return len(self._join.rows), len(self._join.labels)
+
     def _rows(self, record: Record) -> Iterator[Row]:
         batch = self._scored.decode(record)
         vectors = rows(batch.column("features"))

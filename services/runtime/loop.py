@@ -26,7 +26,8 @@ class Loop:
     """Drives one stage over the partitions that the source assigns to it.
 
     `topics` are co-partitioned: partition p of each of them belongs to the stage's partition p. `batch` bounds what is
-    in memory and in a transaction; a slow stage therefore slows its reading, and nothing else grows.
+    in memory and in a transaction; a slow stage therefore slows its reading, and nothing else grows. What a stage has
+    no room for stays in the log, unread, until it has.
     """
 
     def __init__(
@@ -50,12 +51,13 @@ class Loop:
         self._saver = Saver(snapshots, stage, self._offsets, self._clock, snapshot_every_s, writer)
         self._next: dict[Position, int] = {}  # the first offset not folded yet
         self._muted: dict[Position, int] = {}  # still restoring: the committed offset to fold up to, in silence
+        self._full: set[Position] = set()  # not read on, as the stage has no room
         self._left: set[Position] = set()  # what went during the poll at hand; it may be back already
         self._ahead = False  # cores may have folded what was not committed: not to be snapshot, only to be restored
         self._owed = False  # a batch was read and is not committed yet
         self._joined = False  # the group gave this member its share, be it empty
         self._health = health or Health("", self._clock)
-        self._wait = self._health.wait()
+        self._wait, self._room = self._health.wait(), self._health.wait()
         self._stopping = False
         self.folded = 0  # records folded and committed
 
@@ -93,6 +95,7 @@ class Loop:
 
     def _step(self) -> None:
         self._left.clear()
+        self._hold_back()
         self._health.enter(READ)
         polled = self._source.poll(self._batch, self._poll_s)
         self._health.enter(FOLD)
@@ -126,6 +129,30 @@ class Loop:
         self._health.folded = self.folded
         self._owed = False
 
+    def _hold_back(self) -> None:
+        """Read on only what the stage has room for; say what it lacks room for."""
+        full = {
+            Position(topic, partition): why
+            for partition in self._live_partitions()
+            for topic, why in self._stage.full(partition).items()
+        }
+        if full.keys() != self._full:
+            self._read_all_but(set(full))
+        if full:
+            self._room.note("; ".join(f"{_names([position])}: {why}" for position, why in sorted(full.items())))
+        else:
+            self._room.over()
+
+    def _read_all_but(self, full: set[Position]) -> None:
+        room = self._full - full
+        self._source.seek({position: self._next[position] for position in room})
+        self._source.resume(list(room))
+        self._source.pause(list(full - self._full))
+        self._full = full
+
+    def _live_partitions(self) -> set[int]:
+        return {p.partition for p in self._next} - {p.partition for p in self._muted}
+
     # Partitions come and go
 
     def assigned(self, positions: Sequence[Position]) -> None:
@@ -145,6 +172,7 @@ class Loop:
         for position in positions:
             self._next.pop(position, None)
             self._muted.pop(position, None)
+            self._full.discard(position)
             self._saver.forget(position.partition)
             self._stage.close(position.partition)
         self._owed = False  # whoever has it next reads it again
@@ -195,6 +223,7 @@ class Loop:
                 self._muted[position] = offset
         self._source.seek(start)
         self._source.resume(list(start))
+        self._full -= start.keys()
 
     def _live(self, records: Sequence[Record]) -> list[Record]:
         """Fold in silence what was committed before, and return the records of partitions that are live."""

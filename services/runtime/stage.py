@@ -35,6 +35,9 @@ class Stage(Protocol):
     def extra(self) -> list[Outgoing]:
         """Return what is due beside the fold, to go out with the next transaction (a model's snapshot, say)."""
 
+    def full(self, partition: int) -> Mapping[str, str]:
+        """Return the topics of which the partition has no room for more, each with what would make room."""
+
     def snapshot(self, partition: int) -> bytes | None:
         """Return the partition's state, or None if the service keeps none."""
 
@@ -62,6 +65,10 @@ class Cores(Generic[AnyCore]):
 
     def extra(self) -> list[Outgoing]:
         return []
+
+    def full(self, partition: int) -> Mapping[str, str]:
+        del partition
+        return {}
 
     def snapshot(self, partition: int) -> bytes | None:
         return self.cores[partition].snapshot()

@@ -48,14 +48,14 @@ STREAM = made()
 VECTORS = np.array([[0.1, -0.0], [np.float32(1e-45), 3.4e38], [7, 8], [9, 10]], np.float32)
 
 
-def scored(*minutes: float, ids: str = "abcd", offset: int = 0, stream: Stream = STREAM) -> Record:
-    """Return a batch of rows named a, b, c …, at these minutes after noon; the n-th is at offset 100 + n of events."""
+def scored(*minutes: float, ids: str = "abcd", offset: int = 0, first: int = 100, stream: Stream = STREAM) -> Record:
+    """Return a batch of rows named a, b, c …, at these minutes after noon; `first` is where the first is in events."""
     n = len(minutes)
     columns = [
         pa.array(list(ids[:n])),
         pa.array(["k"] * n),
         times(np.array([NOON + round(minute * MINUTE) for minute in minutes], np.int64)),
-        pa.array([100 + place for place in range(n)], pa.int64()),
+        pa.array([first + place for place in range(n)], pa.int64()),
         matrix(VECTORS[:n]),
         pa.array([0.5 + place / 10 for place in range(n)]),
         pa.array([{"version": 7 + place, "score": place / 8, "weight": 0.25} for place in range(n)], SCORE),
@@ -196,11 +196,22 @@ def test_a_time_within_the_allowance_is_good() -> None:
         assert refusals(LabelsCore(STREAM, 3).fold(log)) == expected
 
 
-def test_rows_of_one_id_share_a_label() -> None:
-    """An event that was sent twice is two rows, and each meets the label, before it or after it."""
-    both = outcomes(scored(0, 1, ids="aa"), label("a", 2))
-    assert both == [("a", 1.0, "label")] * 2
-    assert outcomes(scored(0), label("a", 2), scored(1, offset=1)) == both
+def test_a_label_is_the_first_rows_of_its_id() -> None:
+    """An event that was sent twice, and far apart, is two rows; one has the label, the other none of its own."""
+    stream, end = made("negative"), label("z", 1000, offset=9)
+    for log in (
+        [scored(0, 1, ids="aa"), label("a", 2)],
+        [scored(0), label("a", 2), scored(1, offset=1, first=101)],
+        [label("a", 2), scored(0, 1, ids="aa")],
+    ):
+        assert outcomes(*log, end, stream=stream) == [("a", 1.0, "label"), ("a", 0.0, "timeout")]
+
+
+def test_a_row_that_was_written_twice_counts_once() -> None:
+    """At least once means that `scored` may have a row again; it is known by its place in `events`."""
+    stream, end = made("negative"), label("z", 1000, offset=9)
+    for log in ([scored(0), scored(0), label("a", 2)], [scored(0), label("a", 2), scored(0)]):
+        assert outcomes(*log, end, stream=stream) == [("a", 1.0, "label")]
 
 
 def test_no_label_within_the_horizon_is_dropped_or_negative() -> None:
@@ -230,7 +241,7 @@ def test_a_label_without_a_row_says_nothing() -> None:
     assert core.fold([label("nobody", 0)]) == []
     assert core.fold([scored(HORIZON)]) == []
     assert [held.id for held in state(core).labels] == ["nobody"]
-    core.fold([scored(HORIZON + 1, ids="b")])
+    core.fold([scored(HORIZON + 1, ids="b", first=101)])
     assert state(core).labels == []
 
 
@@ -250,7 +261,12 @@ def test_a_snapshot_carries_what_waits() -> None:
     core.fold([scored(0), label("b", 25)])
     heir.restore(core.snapshot())
     assert heir.snapshot() == core.snapshot()
-    rest = [scored(25, ids="b", offset=1), label("a", 20, offset=1), label("z", 31, offset=2), label("a", 21, offset=3)]
+    rest = [
+        scored(25, ids="b", offset=1, first=101),
+        label("a", 20, offset=1),
+        label("z", 31, offset=2),
+        label("a", 21, offset=3),
+    ]
     assert heir.fold(rest) == core.fold(rest) != []
     assert heir.snapshot() == core.snapshot()
 

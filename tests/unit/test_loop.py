@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 from services.runtime.errors import Retry, Stop
+from services.runtime.health import Health
 from services.runtime.loop import Loop
 from services.runtime.memory import ManualClock, MemoryLog, MemorySink, MemorySource
 from services.runtime.records import Outgoing, Position, Record
 from services.runtime.stage import Cores
 from services.runtime.transport import Offsets
-from tests.loops import Place, Recording, Sum, Watched
+from tests.loops import Place, Recording, Roomy, Sum, Watched
 
 # Committing
 
@@ -54,6 +55,79 @@ def test_extra_goes_out(place: Place) -> None:
     place.put(7)
     loop.run(timeout=1)
     assert sink.done[1:] == [([b"7", b"newer"], {Position("in", 0): 1})]
+
+
+# What there is no room for
+
+
+def test_what_there_is_no_room_for_stays_in_the_log(pair: Place) -> None:
+    """An input that is full is not read on until there is room; nothing is lost, and the health says why it waits."""
+    pair.put(*range(10), topic="left")
+    health = Health("service", pair.clock)
+    loop = pair.loop(Roomy(3), batch=2, health=health)
+    loop.run(timeout=5)
+    assert (pair.committed("left"), health.report().status) == (4, "waiting")
+    assert health.report().waiting_for == "left[0]: 4 wait"
+    pair.put(0, 1, topic="right")
+    loop.run(timeout=5)
+    assert (pair.committed("left"), pair.committed("right"), pair.out()) == (6, 2, ["0", "1"])
+    pair.put(*range(2, 10), topic="right")
+    loop.run(timeout=5)
+    assert (pair.committed("left"), health.report().status) == (10, "ready")
+    assert pair.out() == [str(n) for n in range(10)]
+
+
+def test_a_full_input_is_held_back_after_a_failure(pair: Place) -> None:
+    """A failed commit restores the partition, which is as full as it was, whether or not a muted fold was needed."""
+    for snapshot_every_s in (0.0, 1000.0):
+        pair = Place(pair.data / str(snapshot_every_s), topics=pair.topics)
+        pair.put(*range(10), topic="left")
+        loop = pair.loop(Roomy(3), batch=2, snapshot_every_s=snapshot_every_s)
+        loop.run(timeout=5)
+        pair.log.fail_next = 1
+        pair.put(0, topic="right")
+        loop.run(timeout=5)
+        assert (pair.committed("left"), pair.committed("right"), pair.out()) == (4, 1, ["0"])
+
+
+def test_a_restore_reads_what_was_committed_though_it_is_full(pair: Place) -> None:
+    """Another process, with smaller batches, comes to where the one before it was, and goes on when there is room."""
+    pair.put(*range(10), topic="left")
+    pair.loop(Roomy(3), batch=2, snapshot_every_s=1000).run(timeout=5)
+    loop = pair.loop(Roomy(3), batch=1, snapshot_every_s=1000)
+    loop.run(timeout=5)
+    assert pair.committed("left") == 4
+    pair.put(*range(10), topic="right")
+    loop.run(timeout=5)
+    assert (pair.committed("left"), pair.out()) == (10, [str(n) for n in range(10)])
+
+
+def test_one_full_partition_holds_up_no_other(two: Place) -> None:
+    """Room is a matter of each partition, and leaves with it."""
+    two = Place(two.data, 2, ("left", "right"))
+    two.put(*range(10), topic="left", partition=0)
+    loop = two.loop(Roomy(3), batch=2)
+    loop.run(timeout=5)
+    two.put(*range(6), topic="left", partition=1)
+    two.put(*range(6), topic="right", partition=1)
+    loop.run(timeout=5)
+    assert (two.committed("left", 0), two.committed("left", 1), len(two.out(1))) == (4, 6, 6)
+
+
+def test_a_full_partition_may_leave(pair: Place) -> None:
+    """Who loses it goes on without, and who has it next holds it back in turn."""
+    source, other = MemorySource(pair.log, alone=False), MemorySource(pair.log, alone=False)
+    pair.log.share([source])
+    pair.put(*range(10), topic="left")
+    loop, heir = pair.loop(Roomy(3), source=source, batch=2), pair.loop(Roomy(3), source=other, batch=2)
+    loop.run(timeout=5)
+    pair.log.share([other])
+    loop.run(timeout=5)
+    heir.run(timeout=5)
+    assert pair.committed("left") == 4
+    pair.put(*range(10), topic="right")
+    heir.run(timeout=5)
+    assert (pair.committed("left"), len(pair.out())) == (10, 10)
 
 
 # How long it runs

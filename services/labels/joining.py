@@ -1,0 +1,30 @@
+"""The labels' stage: the cores, and when one of them can take no more of an input."""
+
+from collections.abc import Mapping
+
+from services.labels.core import LabelsCore
+from services.runtime.stage import Cores
+from services.runtime.stream import Stream
+
+
+class Joining(Cores[LabelsCore]):
+    """Cores in each of which at most about `most` rows and as many labels wait: what is more stays in the log.
+
+    Which pairs meet does not depend on how the inputs interleave, so reading one of them later changes no example. Only
+    when both are full would nothing move any more, and then the bound is what has to give.
+    """
+
+    def __init__(self, stream: Stream, most: int) -> None:
+        super().__init__(lambda partition: LabelsCore(stream, partition))
+        self._scored, self._labels, self._most = stream.topic("scored"), stream.topic("labels"), most
+
+    def full(self, partition: int) -> Mapping[str, str]:
+        rows, labels = self.cores[partition].waiting
+        both = min(rows, labels) >= self._most
+        advice = ", neither of which comes while both wait: raise THALWEG_LABELS_WAITING" if both else ""
+        full = {}
+        if rows >= self._most:
+            full[self._scored] = f"{rows} rows wait for their labels{advice}"
+        if labels >= self._most:
+            full[self._labels] = f"{labels} labels wait for their rows{advice}"
+        return full
