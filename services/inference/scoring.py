@@ -45,10 +45,10 @@ class Scoring:
                 return
 
     def _live_version(self) -> int:
-        for record in self._models():
-            published = decode_published(record.value)
-            if published.model == ONLINE:
-                self._version = published.version
+        while records := self._models():
+            for published in (decode_published(record.value) for record in records):
+                if published.model == ONLINE:
+                    self._version = published.version
         if self._version is None:
             raise Retry("no version of the online model is published yet; is the learner up?")
         return self._version

@@ -6,17 +6,24 @@ from services.learner.model import fingerprint
 from services.learner.publishing import Publishing
 from services.runtime.artifacts import Artifacts
 from services.runtime.process import run_service, serve, watch
-from services.runtime.settings import Settings
+from services.runtime.settings import Count, Settings
 from services.runtime.stream import load_stream
 
 SERVICE = "learner"
 
 
+class LearnerSettings(Settings, frozen=True):
+    """`versions` is how many of the model's versions have their artifact kept."""
+
+    versions: Count = 1000
+
+
 def main() -> None:
-    settings = Settings.load(SERVICE, os.environ)
+    settings = LearnerSettings.load(SERVICE, os.environ)
     stream = load_stream(settings.schemas, settings.stream)
     health = watch(SERVICE, settings)
-    stage = Publishing(stream, Artifacts(settings.data, stream.name), health.clock, health.wait())
+    artifacts = Artifacts(settings.data, stream.name)
+    stage = Publishing(stream, artifacts, settings.versions, health.clock, health.wait())
     serve(SERVICE, settings, stream, ["examples"], stage, fingerprint(stream), health)
 
 

@@ -19,13 +19,14 @@ from services.runtime.waiting import Wait
 class Publishing(Cores[LearnerCore]):
     """Cores that publish. The first version, of no examples, goes out before the first event.
 
-    What can't be stored is not published: the model learns on, and the version of a later moment is tried.
+    What can't be stored is not published: the model learns on, and the version of a later moment is tried. Artifacts are
+    kept of the last `keep` versions; an older one can be made again from `examples`.
     """
 
-    def __init__(self, stream: Stream, artifacts: Artifacts, clock: Clock, wait: Wait) -> None:
+    def __init__(self, stream: Stream, artifacts: Artifacts, keep: int, clock: Clock, wait: Wait) -> None:
         super().__init__(lambda _: LearnerCore(stream))
         LearnerCore(stream)  # a wrong definition is refused, and River imported, before a partition is taken
-        self._stream, self._artifacts, self._clock, self._wait = stream, artifacts, clock, wait
+        self._stream, self._artifacts, self._keep, self._clock, self._wait = stream, artifacts, keep, clock, wait
         self._published: dict[int, int] = {}  # partition: the version that went out last
         self._due = clock.now()
 
@@ -50,5 +51,6 @@ class Publishing(Cores[LearnerCore]):
 
     def _publish(self, core: LearnerCore) -> Outgoing:
         self._artifacts.write(ONLINE, core.learned, core.artifact())
+        self._artifacts.prune(ONLINE, self._keep)
         record = Published(ONLINE, core.learned, self._stream.feature_set, core.learned, core.log_loss)
         return Outgoing(self._stream.topic("models"), msgspec.json.encode(record), key=ONLINE.encode(), partition=0)

@@ -35,6 +35,15 @@ class Artifacts:
                 draft.unlink()
             raise Retry(f"{self._name(model, version)} can't be stored in {target.parent}: {error.strerror}") from error
 
+    def prune(self, model: str, keep: int) -> None:
+        """Remove all but the `keep` versions that were written last; raise Retry where one can't be removed."""
+        try:
+            written = sorted((self._folder / model).glob("*.model"), key=lambda path: path.stat().st_mtime_ns)
+            for path in written[:-keep]:
+                path.unlink()
+        except OSError as error:
+            raise Retry(f"an old version of {model} can't be removed: {error}") from error
+
     def read(self, model: str, version: int) -> bytes:
         """Return the payload; raise Stop if there is none or this installation did not sign it."""
         try:

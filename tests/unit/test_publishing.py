@@ -28,10 +28,10 @@ from tests.lessons import (
 class Stage:
     """The stage under test with its clock and its artifacts."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, keep: int = 1000) -> None:
         self.clock, self.artifacts = ManualClock(), Artifacts(data, "made")
         self.wait = Wait(self.clock)
-        self.stage = Publishing(STREAM, self.artifacts, self.clock, self.wait)
+        self.stage = Publishing(STREAM, self.artifacts, keep, self.clock, self.wait)
 
     def published(self) -> list[Published]:
         """Return what is due, each held against where it goes and what it stands for."""
@@ -106,6 +106,19 @@ def test_a_partition_that_comes_again_says_where_it_is(tmp_path: Path) -> None:
     assert stage.versions() == []
 
 
+def test_the_artifacts_of_the_last_versions_are_kept(tmp_path: Path) -> None:
+    """A version a second for years would fill any disk."""
+    stage = Stage(tmp_path, keep=2)
+    stage.stage.open(0, None)
+    for start in range(0, 40, 10):
+        stage.versions()
+        stage.learn(slice(start, start + 10))
+        stage.clock.sleep(5)
+    assert stage.versions() == [40]
+    folder = tmp_path / "artifacts" / "made" / "online"
+    assert sorted(path.name for path in folder.iterdir()) == ["30.model", "40.model"]
+
+
 def test_what_can_not_be_stored_is_not_published(tmp_path: Path) -> None:
     """Without a place for the artifact it learns on and says what it waits for; then the newest version goes out."""
     stage = Stage(tmp_path)
@@ -149,4 +162,4 @@ def test_a_wrong_model_is_refused_before_a_partition_is_taken(tmp_path: Path) ->
     pipeline = msgspec.structs.replace(PIPELINE, online=OnlineRule(["linear_model.Nothing"]))
     stream = msgspec.structs.replace(STREAM, pipeline=pipeline)
     with pytest.raises(ConfigError, match=re.escape("linear_model.Nothing")):
-        Publishing(stream, Artifacts(tmp_path, "made"), ManualClock(), Wait(ManualClock()))
+        Publishing(stream, Artifacts(tmp_path, "made"), 1, ManualClock(), Wait(ManualClock()))

@@ -56,7 +56,7 @@ class Bench:
         self.stage = Scoring(STREAM, self.triton, self._take)
 
     def _take(self) -> list[Record]:
-        taken, self.news = self.news, []
+        taken, self.news = self.news[:2], self.news[2:]
         return taken
 
     def publish(self, version: int, model: str = "online") -> None:
@@ -99,6 +99,14 @@ def test_without_a_version_it_waits(bench: Bench) -> None:
         bench.said(0)
     bench.publish(0)
     assert bench.said(0) == [("online@0", 0, 0.25), ("online@0", 0, 0.5)]
+
+
+def test_the_newest_version_scores(bench: Bench) -> None:
+    """However many were published meanwhile, in however many pieces they are read: older artifacts may be gone."""
+    for version in range(5):
+        bench.publish(version)
+    assert bench.said(0)[0] == ("online@4", 0, 0.25)
+    assert bench.triton.asked == [4]
 
 
 def test_an_error_of_triton_leaves_nothing_behind(bench: Bench) -> None:

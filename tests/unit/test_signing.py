@@ -1,5 +1,6 @@
 """Signatures and artifacts: what is loaded was signed here, under the name that it is asked for by."""
 
+import os
 import stat
 import subprocess
 import sys
@@ -141,6 +142,19 @@ def test_artifact_again(tmp_path: Path) -> None:
     first = path.read_bytes()
     artifacts.write("online", 7, b"seven")
     assert path.read_bytes() == first
+
+
+def test_artifact_pruned(tmp_path: Path) -> None:
+    """What was written last stays, whatever its number: a log that begins anew counts from 0 again."""
+    artifacts, folder = Artifacts(tmp_path, "flights"), tmp_path / "artifacts" / "flights" / "online"
+    for age, version in enumerate([100, 200, 0, 3]):
+        artifacts.write("online", version, b"bytes")
+        os.utime(folder / f"{version}.model", (age, age))
+    artifacts.prune("online", 4)
+    assert len(list(folder.iterdir())) == 4
+    artifacts.prune("online", 2)
+    assert sorted(path.name for path in folder.iterdir()) == ["0.model", "3.model"]
+    artifacts.prune("batch", 2)
 
 
 def test_artifact_missing(tmp_path: Path) -> None:
