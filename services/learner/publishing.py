@@ -19,7 +19,7 @@ from services.runtime.waiting import Wait
 class Publishing(Cores[LearnerCore]):
     """Cores that publish. The first version, of no examples, goes out before the first event.
 
-    What can't be stored is not published: the model learns on, and the version of a later moment is tried. Artifacts are
+    What can't be stored is not published: the model learns on, and a later version is tried. Artifacts are
     kept of the last `keep` versions; an older one can be made again from `examples`.
     """
 
