@@ -154,7 +154,13 @@ class AtLeastOnce:
             self._writer = self._begin()
             raise failure("outputs not all written, offsets not committed", error)
         if offsets:
-            self._source.commit(offsets)
+            self._commit(offsets)
+
+    def _commit(self, offsets: Offsets) -> None:
+        try:
+            within(PATIENCE * self._timeout, lambda: self._source.commit(offsets))
+        except KafkaException as error:
+            raise failure("offsets not committed", error.args[0]) from error
 
     def _deliver(self, outgoing: Sequence[Outgoing]) -> KafkaError | None:
         """Write and wait until all is durable; return what went wrong."""

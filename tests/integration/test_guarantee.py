@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.process import BaseProcess
@@ -243,6 +244,20 @@ def test_a_commit_whose_answer_is_lost_counts_once(settings: Settings) -> None:
     assert committed(member) == len(ABC)
     member.sink.commit([Outgoing(f"{settings.stream}.out", b"on", partition=0)], {})
     assert copied(settings) == [*ABC, b"on"]
+    member.close()
+
+
+def test_offsets_whose_commit_never_returns_are_committed_by_another_try(settings: Settings) -> None:
+    """At least once: the client may not come back while a broker is frozen; the batch is then written again."""
+    member, forever = Member(settings, "at_least_once", open_ms=SESSION_MS), threading.Event()
+    records, commit = member.poll(), member.source.commit
+    member.source.commit = lambda _: forever.wait() and None  # type: ignore[assignment]
+    with pytest.raises(Retry, match=r"offsets not committed: .*did not return within 5 s"):
+        member.commit(records)
+    member.source.commit = commit  # type: ignore[method-assign]
+    member.commit(records)
+    assert (committed(member), copied(settings)) == (len(ABC), 2 * ABC)
+    forever.set()
     member.close()
 
 
