@@ -8,7 +8,6 @@ waits for: from listing the snapshots to the first batch folded (imports and com
 """
 
 import argparse
-import dataclasses
 import subprocess
 import sys
 import time
@@ -80,7 +79,7 @@ def restore(stream: Stream, data: Path, where: str, keys: int) -> None:
 def roomy(stream: Stream, groups: int) -> Stream:
     """Return the stream with room for so many groups."""
     rule = replace(stream.pipeline.stream, groups=groups)
-    return dataclasses.replace(stream, pipeline=replace(stream.pipeline, stream=rule))
+    return replace(stream, pipeline=replace(stream.pipeline, stream=rule))
 
 
 def snapshots(stream: Stream, data: Path, where: str) -> Snapshots:
