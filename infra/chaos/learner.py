@@ -12,7 +12,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 
 import msgspec
@@ -22,7 +22,7 @@ from confluent_kafka import Producer
 from infra.local import brokers
 from infra.local.brokers import Broker, TopicSpec
 from infra.local.processes import Child, Children
-from infra.local.replayer import records
+from infra.local.replayer import Timed, records
 from infra.local.stack import REPOSITORY
 from services.features.core import FeaturesCore
 from services.inference.core import InferenceCore, Scores
@@ -82,19 +82,19 @@ def run(folder: Path, events: int, kills: int, seed: int, tell: Callable[[str], 
 def examples(stream: Stream, events: int) -> Iterator[Outgoing]:
     """Yield the examples that real flights and their labels give, through the pure cores, on one partition."""
     features, inference, labels = FeaturesCore(stream, 0), InferenceCore(stream), LabelsCore(stream, 0)
-    timed = records(SCHEMAS, stream.name, events)
+    timed, offsets = records(SCHEMAS, stream.name, events), count()
     while due := list(islice(timed, SLICE)):
-        sent, told = (
-            [
-                Record(stream.topic(f"{kind}s"), 0, 0, record[stream.key].encode(), msgspec.json.encode(record))
-                for _, of, record in due
-                if of == kind
-            ]
-            for kind in ("event", "label")
-        )
+        sent, told = (_read(stream, kind, due, offsets) for kind in ("event", "label"))
         batches = [out for out in features.fold(sent) if out.topic == stream.topic("features")]
         scored = [_scored(inference, out) for out in batches]
         yield from (out for out in labels.fold([*scored, *told]) if out.topic == stream.topic("examples"))
+
+
+def _read(stream: Stream, kind: str, due: Sequence[Timed], offsets: Iterator[int]) -> list[Record]:
+    topic, found = stream.topic(f"{kind}s"), [record for _, of, record in due if of == kind]
+    return [
+        Record(topic, 0, next(offsets), record[stream.key].encode(), msgspec.json.encode(record)) for record in found
+    ]
 
 
 def _scored(inference: InferenceCore, out: Outgoing) -> Record:
