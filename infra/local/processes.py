@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+LONGEST_LOG = 64 << 20  # bytes
 _TAIL_BYTES = 16_384
 
 
@@ -92,6 +93,18 @@ class Child:
         with self.log.open("rb") as log:
             log.seek(max(self._log_begins, log.seek(0, os.SEEK_END) - _TAIL_BYTES))
             return b"".join(log.readlines()[-n:]).decode(errors="replace").rstrip()
+
+    def trim_log(self) -> None:
+        """Keep the newer half of a log that has grown too long; what is said in that very moment may be lost."""
+        with contextlib.suppress(FileNotFoundError), self.log.open("r+b") as log:
+            size = log.seek(0, os.SEEK_END)
+            if size > LONGEST_LOG:
+                log.seek(size - LONGEST_LOG // 2)
+                rest = log.read().partition(b"\n")[2]
+                log.truncate(0)
+                log.seek(0)
+                log.write(rest)  # the child appends, so it goes on behind that
+                self._log_begins = max(0, self._log_begins - size + len(rest))
 
     def terminate(self) -> None:
         """Ask it to end, without waiting; a paused one must go on to hear it."""

@@ -24,8 +24,9 @@ class Supervisor:
         self._due: dict[str, float] = {}  # when what is dead starts again
 
     def check(self) -> None:
-        """Name every new death, start again what is due; raise ChildDied where that is no use."""
+        """Name every new death, start again what is due; raise ChildDied where that is no use. Keep the logs short."""
         for child in self._children:
+            child.trim_log()
             if child.died and child.name not in self._due:
                 self._bury(child)
             if self._due.get(child.name, float("inf")) <= self._now():

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.local import processes
 from infra.local.processes import Child, ChildDied, Children
 
 STUBBORN = "trap '' TERM; echo up; while :; do sleep 0.05; done"
@@ -198,6 +199,24 @@ def test_output_is_appended_and_the_tail_is_this_process_only(children: Children
     child.stop()
     assert child.log.read_text() == "first up\nsecond up\n"
     assert child.tail() == "second up"
+
+
+def test_a_log_keeps_its_newer_half(children: Children, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that has grown too long loses its beginning, whole lines of it, and the child writes on behind the rest."""
+    monkeypatch.setattr(processes, "LONGEST_LOG", 100)
+    shell(children, "wordy", "echo up earlier").stop()
+    gate = children.logs / "gate"
+    os.mkfifo(gate)
+    child = shell(children, "wordy", f"seq 100 130; echo up; read _ <{gate}; echo on")
+    child.trim_log()
+    rest = [*map(str, range(120, 131)), "up"]
+    assert child.log.read_text().splitlines() == rest
+    child.trim_log()
+    gate.write_text("\n")
+    child.reap(10)
+    assert child.tail().splitlines() == [*rest, "on"]
+    child.log.unlink()
+    child.trim_log()
 
 
 def test_env_and_cwd_reach_the_child(children: Children, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from infra.local import processes
 from infra.local.processes import Child, ChildDied, Children
 from infra.local.supervision import BACKOFF_S, DEATHS, WITHIN_S, Supervisor
 
@@ -66,6 +67,16 @@ def test_a_death_is_said_once_with_its_last_lines_and_healed_when_due(
     watched.supervisor.check()
     assert child.alive
     assert other.pid == steady
+
+
+def test_logs_are_kept_short(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever runs for months does not fill the disk with what was said."""
+    monkeypatch.setattr(processes, "LONGEST_LOG", 1000)
+    child = watched.start("wordy", "seq 1000; exec sleep 60")
+    while not child.tail().endswith("1000"):
+        time.sleep(0.01)
+    watched.supervisor.check()
+    assert child.log.stat().st_size <= 500
 
 
 def test_the_pause_doubles(watched: Watched, capfd: pytest.CaptureFixture[str]) -> None:
