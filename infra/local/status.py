@@ -1,6 +1,7 @@
 """What a run that is up is doing: each service's own word, and from the broker how far behind each group is."""
 
-from collections.abc import Mapping
+import datetime as dt
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -9,6 +10,7 @@ import msgspec
 from infra.local.lag import behind as records_behind
 from infra.local.stack import Running
 from services.runtime.health import Report
+from services.runtime.hours import Hour
 
 INPUTS = {  # what each service's consumer group reads
     "features": ("events",),
@@ -17,6 +19,7 @@ INPUTS = {  # what each service's consumer group reads
     "learner": ("examples",),
 }
 PATIENCE_S = 3.0
+SHOWN = 4  # hours
 
 
 class State(msgspec.Struct, frozen=True):
@@ -58,11 +61,38 @@ def _ask(url: str) -> Report | None:
 
 
 def show(states: Mapping[str, State]) -> str:
-    """Lay the states out for a person, a line each."""
+    """Lay the states out for a person, a line each, and below them how mature the labels are."""
     lines = [("service", "status", "partitions", "folded", "behind", "")]
     lines += [(name, *_columns(state)) for name, state in states.items()]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+    table = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
+    return "\n".join(
+        table + maturity([hour for state in states.values() if state.report for hour in state.report.hours])
+    )
+
+
+def maturity(hours: Iterable[Hour]) -> list[str]:
+    """Say of the newest hours of events, a line each, how many of their predictions have their label."""
+    by_start: dict[int, list[Hour]] = {}
+    for hour in hours:
+        by_start.setdefault(hour.start_s, []).append(hour)
+    newest = sorted(by_start, reverse=True)[:SHOWN]
+    return [_labelled(start, by_start[start]) for start in newest]
+
+
+def _labelled(start_s: int, parts: Sequence[Hour]) -> str:
+    predicted, labelled = sum(part.predicted for part in parts), sum(part.labelled for part in parts)
+    wait_s = max(parts, key=lambda part: part.labelled).median_wait_s  # of several instances, the one that saw most
+    median = "" if wait_s is None else f", median wait {_long(wait_s)}"
+    hour = dt.datetime.fromtimestamp(start_s, dt.UTC).strftime("%Y-%m-%d %H:00")
+    return f"of the {predicted} predictions of {hour}, {labelled / max(predicted, 1):.0%} have their label{median}"
+
+
+def _long(seconds: float) -> str:
+    """Say how long in two units."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02}" if hours else f"{minutes} min {rest:02} s"
 
 
 def _columns(state: State) -> tuple[str, str, str, str, str]:

@@ -18,9 +18,10 @@ class LabelsSettings(Settings, frozen=True):
 def main() -> None:
     settings = LabelsSettings.load(SERVICE, os.environ)
     stream = load_stream(settings.schemas, settings.stream)
-    stage = Joining(stream, settings.waiting)
+    health = watch(SERVICE, settings)
+    stage = Joining(stream, settings.waiting, health)
     depends = f"{stream.feature_set}/{stream.label_rule}"
-    serve(SERVICE, settings, stream, ["scored", "labels"], stage, depends, watch(SERVICE, settings))
+    serve(SERVICE, settings, stream, ["scored", "labels"], stage, depends, health)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from services.labels.join import Join, Label, Pair, Row, State
+from services.labels.maturity import Maturity
 from services.runtime.admission import Admission
 from services.runtime.frames import matrix, micros, rows, times
 from services.runtime.records import Outgoing, Record
@@ -22,6 +23,7 @@ class Held(msgspec.Struct):
 
     join: State
     ids: list[list[str]]
+    hours: list[tuple[int, list[int]]]
 
 
 class LabelsCore:
@@ -35,6 +37,7 @@ class LabelsCore:
         self._scored = scored_frame(stream)
         self._examples = examples_frame(stream)
         self._join = Join(self._rule.horizon.us)
+        self.maturity = Maturity()
 
     def fold(self, records: Sequence[Record]) -> list[Outgoing]:
         decided: list[Pair] = []
@@ -46,6 +49,7 @@ class LabelsCore:
                 labels, rejected = self._labels(list(run))
                 outgoing += rejected
                 decided += [pair for label in labels for pair in self._join.add_label(label)]
+        self._count(decided)
         kept = [pair for pair in decided if pair[1] is not None or self._rule.on_timeout == "negative"]
         return outgoing + ([self._example(kept)] if kept else [])
 
@@ -54,12 +58,18 @@ class LabelsCore:
         """How many rows wait for a label, and labels for a row."""
         return len(self._join.rows), len(self._join.labels)
 
+    def _count(self, decided: list[Pair]) -> None:
+        times = [(row.time, label.time) for row, label in decided if label is not None]
+        if times:
+            self.maturity.add_labels(*np.array(times, np.int64).T)
+
     def _rows(self, record: Record) -> Iterator[Row]:
         batch = self._scored.decode(record)
         vectors = rows(batch.column("features"))
         online = batch.column("online")
         event_times = micros(batch.column("event_time"))
         clocks = np.maximum.accumulate(np.maximum(event_times, self._join.row_clock))
+        self.maturity.add_rows(event_times[np.asarray(batch.column("offset")) > self._join.row_offset])
         yield from map(
             Row,
             batch.column("event_id").to_pylist(),
@@ -110,9 +120,10 @@ class LabelsCore:
         return Outgoing(self._stream.topic("examples"), value, partition=0, headers=self._examples.headers)
 
     def snapshot(self) -> bytes:
-        return msgspec.msgpack.encode(Held(self._join.state(), self._admission.state()))
+        return msgspec.msgpack.encode(Held(self._join.state(), self._admission.state(), self.maturity.state()))
 
     def restore(self, state: bytes) -> None:
         held = msgspec.msgpack.decode(state, type=Held)
         self._join.load(held.join)
         self._admission.load(held.ids)
+        self.maturity.load(held.hours)

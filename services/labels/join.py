@@ -117,6 +117,10 @@ class Join:
     def label_clock(self) -> int:
         return self._label_clock
 
+    @property
+    def row_offset(self) -> int:
+        return self._row_offset
+
     def add_row(self, row: Row) -> Iterator[Pair]:
         """Take a row; yield what is decided by it. `row.clock` is at least its time and `row_clock`.
 

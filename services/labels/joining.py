@@ -3,8 +3,13 @@
 from collections.abc import Mapping
 
 from services.labels.core import LabelsCore
-from services.runtime.stage import Cores
+from services.labels.maturity import summed
+from services.runtime.health import Health
+from services.runtime.records import Outgoing
+from services.runtime.stage import Batches, Cores
 from services.runtime.stream import Stream
+
+SHOWN = 24  # hours
 
 
 class Joining(Cores[LabelsCore]):
@@ -14,9 +19,15 @@ class Joining(Cores[LabelsCore]):
     when both are full would nothing move any more, and then the bound is what has to give.
     """
 
-    def __init__(self, stream: Stream, most: int) -> None:
+    def __init__(self, stream: Stream, most: int, health: Health) -> None:
         super().__init__(lambda partition: LabelsCore(stream, partition))
         self._scored, self._labels, self._most = stream.topic("scored"), stream.topic("labels"), most
+        self._health = health
+
+    def fold(self, batches: Batches) -> list[Outgoing]:
+        outgoing = super().fold(batches)
+        self._health.hours = summed([core.maturity.hours for core in self.cores.values()], SHOWN)
+        return outgoing
 
     def full(self, partition: int) -> Mapping[str, str]:
         rows, labels = self.cores[partition].waiting

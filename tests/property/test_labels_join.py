@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import services.labels.join
 from services.labels.core import Held, LabelsCore
 from services.labels.join import BEFORE_ALL, Join, Label, Pair, Row, State
+from services.labels.maturity import Maturity
 from services.runtime.frames import matrix, micros, rows, times
 from services.runtime.grammar import Duration, LabelRule, OnlineRule, Pipeline, StreamRule, Value
 from services.runtime.records import Outgoing, Record
@@ -260,6 +261,14 @@ def unrepeated(labels: Sequence[Label]) -> tuple[list[Label], list[int]]:
     return taken, repeated
 
 
+def hours_of(scored: Sequence[Row], read: Read) -> list[tuple[int, list[int]]]:
+    """Count all rows, and then all labels that one of them has met."""
+    counts, met = Maturity(), [pair for pair in read.pairs.elements() if pair[1] is not None]
+    counts.add_rows(np.array([row.time for row in scored], np.int64))
+    counts.add_labels(*(np.array([pair[side].time for pair in met], np.int64) for side in (0, 1)))
+    return counts.state()
+
+
 def expected_example(row: Row, label: Label | None) -> Any:
     """Return an example as `_examples` reads it: the row as it was, and its label, or false at the horizon's end."""
     said = (label.value, label.time, "label") if label else (0.0, row.time + HORIZON * SECOND, "timeout")
@@ -277,7 +286,7 @@ def test_the_core_is_the_definition_too(
     out, held = fold(log, [min(cut, len(log)) for cut in cuts], restart=restart)
     taken, repeated = unrepeated(labels)
     expected = oracle(scored, taken)
-    assert held == Held(expected.state, [sorted(label.id for label in taken), []])
+    assert held == Held(expected.state, [sorted(label.id for label in taken), []], hours_of(scored, expected))
     assert [(letter["reason"], letter["offset"]) for letter in _letters(out)] == [("duplicate", n) for n in repeated]
     examples = [example for record in out if record.topic == "made.examples" for example in _examples(record)]
     assert Counter(examples) == Counter(expected_example(row, label) for row, label in expected.pairs.elements())

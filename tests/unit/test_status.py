@@ -7,6 +7,7 @@ import pytest
 from infra import cli
 from infra.local.status import State, show
 from services.runtime.health import Report
+from services.runtime.hours import Hour
 
 
 def test_a_line_a_process() -> None:
@@ -37,6 +38,24 @@ def test_a_line_a_process() -> None:
         "labels      joining  -           -       scored ?, labels 2  waits for its share, 1 s already",
         "learner     silent   ?           ?       examples 7          no answer to its probe within 3 s",
     ]
+
+
+def test_how_mature_the_labels_are() -> None:
+    """Below the table, of the newest hours of events, whichever instance counted them."""
+    one = (Hour(1357387200, 30, 12, 7321.0), Hour(1357383600, 4, 0, None))
+    two = (Hour(1357387200, 10, 13, 65.0),)
+    states = {
+        name: State(ready=True, report=Report("labels", "ready", None, None, (0,), {}, 1, None, hours), behind={})
+        for name, hours in [("labels", one), ("labels-2", two)]
+    }
+    assert show(states).splitlines()[3:] == [
+        "of the 40 predictions of 2013-01-05 12:00, 62% have their label, median wait 1 min 05 s",
+        "of the 4 predictions of 2013-01-05 11:00, 0% have their label",
+    ]
+    many = Report("labels", "ready", hours=tuple(Hour(3600 * n, 1, 1, 7321.0) for n in range(9, -1, -1)))
+    [first, *_, last] = show({"labels": State(ready=True, report=many, behind={})}).splitlines()[2:]
+    assert first == "of the 1 predictions of 1970-01-01 09:00, 100% have their label, median wait 2 h 02"
+    assert "1970-01-01 06:00" in last
 
 
 def test_without_a_run_it_says_what_to_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
