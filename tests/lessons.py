@@ -47,8 +47,8 @@ def drawn() -> tuple[NDArray[np.float32], list[bool]]:
 VECTORS, LABELS = drawn()
 
 
-def record(rows: slice, number: int = 0) -> Record:
-    """Return a record of `examples` that holds these."""
+def record(rows: slice, number: int = 0, *, corrects: bool = False) -> Record:
+    """Return a record of `examples` that holds these; if it corrects, with the other label and this one retracted."""
     vectors, labels = VECTORS[rows], LABELS[rows]
     n, epoch = len(vectors), times(np.zeros(len(vectors), np.int64))
     columns = [
@@ -60,9 +60,10 @@ def record(rows: slice, number: int = 0) -> Record:
         pa.array([0.5] * n),
         pa.array([{"version": 0, "score": 0.5, "weight": 1.0}] * n, SCORE),
         pa.array([0] * n, pa.int32()),
-        pa.array([float(label) for label in labels]),
+        pa.array([float(label != corrects) for label in labels]),
         epoch,
-        pa.array(["label"] * n),
+        pa.array(["corrected" if corrects else "label"] * n),
+        pa.array([float(label) if corrects else None for label in labels], pa.float64()),
     ]
     return Record("made.examples", 0, number, None, FRAME.encode(columns), headers=FRAME.headers)
 

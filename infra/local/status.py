@@ -10,7 +10,7 @@ import msgspec
 from infra.local.lag import behind as records_behind
 from infra.local.stack import Running
 from services.runtime.health import Report
-from services.runtime.hours import Hour
+from services.runtime.labelled import Hour, Labelled
 
 INPUTS = {  # what each service's consumer group reads
     "features": ("events",),
@@ -66,12 +66,20 @@ def show(states: Mapping[str, State]) -> str:
     lines += [(name, *_columns(state)) for name, state in states.items()]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     table = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
-    return "\n".join(
-        table + maturity([hour for state in states.values() if state.report for hour in state.report.hours])
-    )
+    found = [state.report.labelled for state in states.values() if state.report and state.report.labelled]
+    return "\n".join([*table, *map(_quality, found), *_maturity([hour for one in found for hour in one.hours])])
 
 
-def maturity(hours: Iterable[Hour]) -> list[str]:
+def _quality(labelled: Labelled) -> str:
+    """Say what the labels of one process came to, and how good what was served was by those that hold."""
+    totals = ", ".join(f"{count} {outcome}" for outcome, count in labelled.totals.items() if count)
+    if labelled.log_loss is None or labelled.accuracy is None:
+        return f"labels: {totals or 'none yet'}"
+    served = f"log loss {labelled.log_loss:.4f}, accuracy {labelled.accuracy:.4f}"
+    return f"labels: {totals}; what was served, by the {labelled.n} that hold: {served}"
+
+
+def _maturity(hours: Iterable[Hour]) -> list[str]:
     """Say of the newest hours of events, a line each, how many of their predictions have their label."""
     by_start: dict[int, list[Hour]] = {}
     for hour in hours:

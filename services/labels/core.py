@@ -1,21 +1,23 @@
 """Scored rows and labels become examples. Pure: the join is in `join.py`, this is its reading and writing."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 
-from services.labels.join import Join, Label, Pair, Row, State
+from services.labels.join import Decided, Join, Label, Row, State
 from services.labels.maturity import Maturity
 from services.runtime.admission import Admission
 from services.runtime.frames import matrix, micros, rows, times
+from services.runtime.quality import Quality
 from services.runtime.records import Outgoing, Record
 from services.runtime.schemas import SCORE, examples_frame, scored_frame
 from services.runtime.stream import Stream
 
 SERVICE = "labels"
+NEGATIVE = 0.0  # what a label that never came stands for
 
 
 class Held(msgspec.Struct):
@@ -24,6 +26,7 @@ class Held(msgspec.Struct):
     join: State
     ids: list[list[str]]
     hours: list[tuple[int, list[int]]]
+    quality: tuple[int, int, int]
 
 
 class LabelsCore:
@@ -33,35 +36,46 @@ class LabelsCore:
         self._stream = stream
         self._partition = partition
         self._rule = stream.pipeline.label
+        self._negative = self._rule.on_timeout == "negative"
         self._admission = Admission(stream, SERVICE, "label")
         self._scored = scored_frame(stream)
         self._examples = examples_frame(stream)
-        self._join = Join(self._rule.horizon.us)
-        self.maturity = Maturity()
+        self._join = Join(self._rule.horizon.us, self._rule.corrections.us if self._rule.corrections else None)
+        self.maturity, self.quality = Maturity(), Quality()
 
     def fold(self, records: Sequence[Record]) -> list[Outgoing]:
-        decided: list[Pair] = []
+        decided: list[Decided] = []
         outgoing: list[Outgoing] = []
         for topic, run in groupby(records, key=lambda record: record.topic):
             if topic == self._stream.topic("scored"):
-                decided += [pair for record in run for row in self._rows(record) for pair in self._join.add_row(row)]
+                decided += [one for record in run for row in self._rows(record) for one in self._join.add_row(row)]
             else:
                 labels, rejected = self._labels(list(run))
                 outgoing += rejected
-                decided += [pair for label in labels for pair in self._join.add_label(label)]
+                decided += [one for label in labels for one in self._join.add_label(label)]
         self._count(decided)
-        kept = [pair for pair in decided if pair[1] is not None or self._rule.on_timeout == "negative"]
+        kept = [one for one in decided if one.label is not None or self._negative]
         return outgoing + ([self._example(kept)] if kept else [])
 
     @property
     def waiting(self) -> tuple[int, int]:
-        """How many rows wait for a label, and labels for a row."""
-        return len(self._join.rows), len(self._join.labels)
+        """How many rows wait for a label, or a correction, and labels for a row."""
+        return len(self._join.rows) + len(self._join.lives), len(self._join.labels)
 
-    def _count(self, decided: list[Pair]) -> None:
-        times = [(row.time, label.time) for row, label in decided if label is not None]
+    @property
+    def totals(self) -> Mapping[str, int]:
+        """How many rows and labels came to what; see `join.py`."""
+        return self._join.totals
+
+    def _count(self, decided: list[Decided]) -> None:
+        times = [(one.row.time, one.label.time) for one in decided if one.label and one.outcome != "corrected"]
         if times:
             self.maturity.add_labels(*np.array(times, np.int64).T)
+        for one in decided:
+            if one.retracted is not None:
+                self.quality.retract(one.row.served, one.retracted.value)
+            if one.label is not None:
+                self.quality.count(one.row.served, one.label.value)
 
     def _rows(self, record: Record) -> Iterator[Row]:
         batch = self._scored.decode(record)
@@ -98,9 +112,8 @@ class LabelsCore:
         )
         return list(labels), rejected
 
-    def _example(self, pairs: list[Pair]) -> Outgoing:
-        found = [row for row, _ in pairs]
-        horizon = self._rule.horizon.us
+    def _example(self, decided: list[Decided]) -> Outgoing:
+        found = [one.row for one in decided]
         width = len(self._stream.columns)
         online = [{"version": row.version, "score": row.score, "weight": row.weight} for row in found]
         columns = [
@@ -112,18 +125,30 @@ class LabelsCore:
             pa.array([row.served for row in found], pa.float64()),
             pa.array(online, SCORE),
             pa.array([self._partition] * len(found), pa.int32()),
-            pa.array([label.value if label else 0.0 for _, label in pairs], pa.float64()),
-            times(np.array([label.time if label else row.time + horizon for row, label in pairs], np.int64)),
-            pa.array(["label" if label else "timeout" for _, label in pairs], pa.string()),
+            pa.array([one.label.value if one.label else NEGATIVE for one in decided], pa.float64()),
+            times(np.array([self._said_at(one) for one in decided], np.int64)),
+            pa.array([one.outcome for one in decided], pa.string()),
+            pa.array([self._retracted(one) for one in decided], pa.float64()),
         ]
         value = self._examples.encode(columns)
         return Outgoing(self._stream.topic("examples"), value, partition=0, headers=self._examples.headers)
 
+    def _said_at(self, one: Decided) -> int:
+        return one.label.time if one.label else one.row.time + self._rule.horizon.us
+
+    def _retracted(self, one: Decided) -> float | None:
+        """Return what was said of the row before: by a label, or by its absence."""
+        if one.retracted is not None:
+            return one.retracted.value
+        return NEGATIVE if one.outcome == "late" and self._negative else None
+
     def snapshot(self) -> bytes:
-        return msgspec.msgpack.encode(Held(self._join.state(), self._admission.state(), self.maturity.state()))
+        join, ids, hours = self._join.state(), self._admission.state(), self.maturity.state()
+        return msgspec.msgpack.encode(Held(join, ids, hours, self.quality.state()))
 
     def restore(self, state: bytes) -> None:
         held = msgspec.msgpack.decode(state, type=Held)
         self._join.load(held.join)
         self._admission.load(held.ids)
         self.maturity.load(held.hours)
+        self.quality = Quality(*held.quality)

@@ -1,10 +1,13 @@
 """The labels' stage: the cores, and when one of them can take no more of an input."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 
 from services.labels.core import LabelsCore
 from services.labels.maturity import summed
 from services.runtime.health import Health
+from services.runtime.labelled import Labelled
+from services.runtime.quality import together
 from services.runtime.records import Outgoing
 from services.runtime.stage import Batches, Cores
 from services.runtime.stream import Stream
@@ -26,7 +29,7 @@ class Joining(Cores[LabelsCore]):
 
     def fold(self, batches: Batches) -> list[Outgoing]:
         outgoing = super().fold(batches)
-        self._health.hours = summed([core.maturity.hours for core in self.cores.values()], SHOWN)
+        self._health.labelled = told(list(self.cores.values()))
         return outgoing
 
     def full(self, partition: int) -> Mapping[str, str]:
@@ -39,3 +42,13 @@ class Joining(Cores[LabelsCore]):
         if labels >= self._most:
             full[self._labels] = f"{labels} labels wait for their rows{advice}"
         return full
+
+
+def told(cores: Sequence[LabelsCore]) -> Labelled:
+    """Return what these partitions say together."""
+    totals = Counter[str]()
+    for core in cores:
+        totals.update(core.totals)
+    quality = together(core.quality for core in cores)
+    hours = summed([core.maturity.hours for core in cores], SHOWN)
+    return Labelled(dict(totals), quality.n, quality.log_loss, quality.accuracy, hours)

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from services.runtime.hours import Hour
+from services.runtime.labelled import Hour
 
 Ints: TypeAlias = NDArray[np.int64]
 HOUR_US = 3_600_000_000

@@ -15,31 +15,40 @@ SMALLEST = 1e-15  # a probability of 0 would make one mistake cost without end
 
 
 class LearnerCore:
-    """Folds `examples`, each predicted before it is learned. `learned`, their number, is the model's version."""
+    """Folds `examples`, each predicted before it is learned. `learned`, their number, is the model's version.
+
+    A correction is learned as well, on top of what it corrects: River's classifiers can't unlearn. It is counted in
+    `unretractable`, and not in the loss, as the model has seen that row.
+    """
 
     def __init__(self, stream: Stream) -> None:
         self._columns = stream.columns
         self._frame = examples_frame(stream)
         self._model = build_model(stream.pipeline.online.model)
-        self.learned = 0
+        self.learned = self.unretractable = 0
         self._loss = 0.0
 
     @property
     def log_loss(self) -> float | None:
-        """The mean log loss of predicting each example before learning it, in nats; None before the first."""
-        return self._loss / self.learned if self.learned else None
+        """The mean log loss of predicting each row before learning it, in nats; None before the first."""
+        first = self.learned - self.unretractable
+        return self._loss / first if first else None
 
     def fold(self, records: Sequence[Record]) -> list[Outgoing]:
         for record in records:
             batch = self._frame.decode(record)
             vectors = rows(batch.column("features")).tolist()
-            for vector, label in zip(vectors, batch.column("label").to_pylist(), strict=True):
-                self._learn(dict(zip(self._columns, vector, strict=True)), label=label > 0)
+            labels, retracts = batch.column("label").to_pylist(), batch.column("retracts").to_pylist()
+            for vector, label, retracted in zip(vectors, labels, retracts, strict=True):
+                self._learn(dict(zip(self._columns, vector, strict=True)), label > 0, retracted)
         return []
 
-    def _learn(self, vector: dict[str, float], *, label: bool) -> None:
-        probability = score(self._model, vector)
-        self._loss -= math.log(max(probability if label else 1 - probability, SMALLEST))
+    def _learn(self, vector: dict[str, float], label: bool, retracted: float | None) -> None:  # noqa: FBT001 - the label
+        if retracted is None:
+            probability = score(self._model, vector)
+            self._loss -= math.log(max(probability if label else 1 - probability, SMALLEST))
+        else:
+            self.unretractable += 1
         self._model.learn_one(vector, label)
         self.learned += 1
 
@@ -48,11 +57,11 @@ class LearnerCore:
         return _canonical(self._model)
 
     def snapshot(self) -> bytes:
-        return _canonical((self._model, self.learned, self._loss))
+        return _canonical((self._model, self.learned, self.unretractable, self._loss))
 
     def restore(self, state: bytes) -> None:
         """Load a state that came out of a sealed snapshot; nothing else may be passed here."""
-        self._model, self.learned, self._loss = pickle.loads(state)  # noqa: S301 - its signature was checked
+        self._model, self.learned, self.unretractable, self._loss = pickle.loads(state)  # noqa: S301 - it was checked
 
 
 def _canonical(state: object) -> bytes:

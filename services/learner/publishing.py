@@ -52,5 +52,7 @@ class Publishing(Cores[LearnerCore]):
     def _publish(self, core: LearnerCore) -> Outgoing:
         self._artifacts.write(ONLINE, core.learned, core.artifact())
         self._artifacts.prune(ONLINE, self._keep)
-        record = Published(ONLINE, core.learned, self._stream.feature_set, core.learned, core.log_loss)
-        return Outgoing(self._stream.topic("models"), msgspec.json.encode(record), key=ONLINE.encode(), partition=0)
+        parts = ONLINE, core.learned, self._stream.feature_set, core.learned, core.log_loss, core.unretractable
+        return Outgoing(
+            self._stream.topic("models"), msgspec.json.encode(Published(*parts)), key=ONLINE.encode(), partition=0
+        )

@@ -25,6 +25,8 @@ class Admission:
         self._stream, self._service, self._kind = stream, service, kind
         self._time = stream.pipeline.stream.time if kind == "event" else stream.pipeline.label.time
         self._codec = JsonCodec(kind, stream.event if kind == "event" else stream.label, read_times)
+        self._corrected = kind == "label" and stream.pipeline.label.corrections is not None
+        self._once = "each label of an id once" if self._corrected else f"one {kind} an id"
         self._repeats = Repeats(stream.pipeline.stream.dedupe)
 
     def read(self, records: Sequence[Record]) -> tuple[Decoded, list[Outgoing]]:
@@ -44,9 +46,17 @@ class Admission:
     def _repeated(self, decoded: Decoded) -> dict[int, Reject]:
         ids = decoded.column(self._stream.pipeline.stream.id)
         return {
-            decoded.places[row]: Reject("duplicate", f"Expected one {self._kind} an id, got another of {ids[row]!r}")
-            for row in self._repeats.find(ids)
+            decoded.places[row]: Reject("duplicate", f"Expected {self._once}, got another of {ids[row]!r}")
+            for row in self._repeats.find(self._names(decoded, ids))
         }
+
+    def _names(self, decoded: Decoded, ids: Sequence[str]) -> Sequence[str]:
+        """Return what must not come twice: an id, or where labels may be corrected, the same label of an id."""
+        rule = self._stream.pipeline.label
+        if not self._corrected:
+            return ids
+        values, times = decoded.column(rule.field), decoded.times[rule.time]
+        return [f"{value} {time} {name}" for value, time, name in zip(values, times, ids, strict=True)]
 
     def state(self) -> list[list[str]]:
         return self._repeats.state()

@@ -160,12 +160,17 @@ class StreamRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LabelRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[label]`: the field to predict, the label's own time, and what it means when none came within `horizon`."""
+    """`[label]`: the field to predict, the label's own time, and what it means when none came within `horizon`.
+
+    With `corrections`, a length of time after the event, late labels and further ones of an id count until then. The
+    one with the newest time of its own holds; what was said before is retracted.
+    """
 
     field: str
     time: str
     horizon: Duration
     on_timeout: Literal["drop", "negative"] = "drop"
+    corrections: Duration | None = None
 
 
 class OnlineRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

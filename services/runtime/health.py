@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from services.runtime.clock import Clock
-from services.runtime.hours import Hour
+from services.runtime.labelled import Labelled
 from services.runtime.waiting import Wait
 
 SLOW_S = 3.0  # a step that takes longer is waited for
@@ -39,7 +39,7 @@ ENDED = Step("nothing any more")
 class Report(msgspec.Struct, frozen=True):
     """The body of a probe's answer. `restoring` and `lag` count records: by partition, and by topic.
 
-    `hours`, newest first, are the labels' own.
+    `labelled` is what the labels service tells.
     """
 
     service: str
@@ -50,7 +50,7 @@ class Report(msgspec.Struct, frozen=True):
     restoring: Mapping[int, int] = {}
     folded: int = 0
     lag: Mapping[str, int] | None = None
-    hours: tuple[Hour, ...] = ()
+    labelled: Labelled | None = None
 
     @property
     def alive(self) -> bool:
@@ -76,7 +76,7 @@ class Health:
         self._share: tuple[tuple[int, ...] | None, Mapping[int, int], float] = (None, {}, now)
         self.folded = 0
         self.lag: Mapping[str, int] | None = None  # topic: records that are not read yet
-        self.hours: tuple[Hour, ...] = ()
+        self.labelled: Labelled | None = None
 
     def wait(self) -> Wait:
         """Return one more thing that may have to be waited for; while it is, the service is not ready."""
@@ -99,7 +99,9 @@ class Health:
         partitions, restoring, _ = self._share
         status, reason, since = self._status(now)
         lasted = None if since is None else round(max(now - since, 0.0), 1)
-        return Report(self._service, status, reason, lasted, partitions, restoring, self.folded, self.lag, self.hours)
+        return Report(
+            self._service, status, reason, lasted, partitions, restoring, self.folded, self.lag, self.labelled
+        )
 
     def _status(self, now: float) -> tuple[Status, str | None, float | None]:
         step, began = self._step

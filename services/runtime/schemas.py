@@ -19,13 +19,18 @@ def scored_frame(stream: Stream) -> Frame:
 
 
 def examples_frame(stream: Stream) -> Frame:
-    """`examples`: a scored row that has its label. `outcome` is "label", or "timeout" where none came in time."""
+    """`examples`: a scored row and what was said of it.
+
+    `outcome` is "label", or "timeout" where none came in time, "late" for one that came after that, and "corrected" for
+    another that holds instead; `retracts` is what was said before, and holds no longer.
+    """
     fields = [
         *_scored(stream),
         pa.field("partition", pa.int32(), nullable=False),
         pa.field("label", pa.float64(), nullable=False),
         pa.field("label_time", TIME, nullable=False),
         pa.field("outcome", pa.string(), nullable=False),
+        pa.field("retracts", pa.float64()),
     ]
     return Frame(pa.schema(fields, _metadata(stream)))
 

@@ -111,6 +111,11 @@ def _check(path: Path, pipeline: Pipeline, event: dict[str, Any], label: dict[st
     _expect_kind(path, "event.json", event, pipeline.stream.time, "string", "date-time")
     _expect_kind(path, "label.json", label, pipeline.label.time, "string", "date-time")
     _expect_kind(path, "label.json", label, pipeline.label.field, "boolean", None)
+    corrections, horizon = pipeline.label.corrections, pipeline.label.horizon
+    if corrections is not None and corrections.us < horizon.us:
+        raise ConfigError(
+            f"{path}: label.corrections: found {corrections.text!r}, expected at least the horizon, {horizon.text!r}"
+        )
     if not pipeline.features:
         raise ConfigError(f"{path}: [features] is empty; a model needs at least one")
     for name, operator in pipeline.features.items():

@@ -99,6 +99,7 @@ class Learner:
             pa.array([1.0] * rows),
             times(np.zeros(rows, np.int64)),
             pa.array(["label"] * rows),
+            pa.nulls(rows, pa.float64()),
         ]
         self._producer.produce(STREAM.topic("examples"), FRAME.encode(columns), headers=FRAME.headers)
         assert self._producer.flush(10) == 0

@@ -90,6 +90,7 @@ def example(features: NDArray[np.float32], labels: Sequence[bool]) -> Record:
         pa.array([float(label) for label in labels]),
         epoch,
         pa.array(["label"] * rows),
+        pa.nulls(rows, pa.float64()),
     ]
     return Record("flights.examples", 0, 0, None, FRAME.encode(columns), headers=FRAME.headers)
 

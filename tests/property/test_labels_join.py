@@ -12,13 +12,15 @@ import numpy as np
 import pyarrow as pa
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 import services.labels.join
 from services.labels.core import Held, LabelsCore
-from services.labels.join import BEFORE_ALL, Join, Label, Pair, Row, State
+from services.labels.join import BEFORE_ALL, Decided, Join, Label, Life, Row, State
 from services.labels.maturity import Maturity
 from services.runtime.frames import matrix, micros, rows, times
 from services.runtime.grammar import Duration, LabelRule, OnlineRule, Pipeline, StreamRule, Value
+from services.runtime.quality import Quality
 from services.runtime.records import Outgoing, Record
 from services.runtime.schemas import SCORE, examples_frame, scored_frame
 from services.runtime.stream import Stream
@@ -50,17 +52,25 @@ STREAM = Stream(
 )
 SCORED, EXAMPLES = scored_frame(STREAM), examples_frame(STREAM)
 
+
+def corrected(stream: Stream, seconds: int | None) -> Stream:
+    """Return the stream with labels that may be corrected for so long."""
+    rule = replace(stream.pipeline.label, corrections=None if seconds is None else Duration(f"{seconds}s"))
+    return replace(stream, pipeline=replace(stream.pipeline, label=rule))
+
+
 Said = tuple[str, int]  # an id, and a time in seconds
 SAID = st.lists(st.tuples(st.sampled_from("abcd"), st.integers(-15, 45)), max_size=25)
 IN_ORDER = SAID.map(lambda said: sorted(said, key=lambda one: one[1]))
 LOG = st.one_of(SAID, IN_ORDER)
+CORRECTIONS = st.sampled_from([None, HORIZON, HORIZON + 5, 30])
 TURNS = st.lists(st.tuples(st.booleans(), st.integers(1, 4)), max_size=40)
 
 
 class Read(NamedTuple):
     """What was decided, and what is held."""
 
-    pairs: Counter[Any]
+    decided: Counter[Decided]
     state: State
 
 
@@ -88,31 +98,52 @@ def as_labels(said: Sequence[Said]) -> list[Label]:
     return [label_of(offset, said) for offset in range(len(said))]
 
 
-def oracle(scored: Sequence[Row], labels: Sequence[Label]) -> Read:
+def oracle(scored: Sequence[Row], labels: Sequence[Label], corrections: int | None = None) -> Read:
     """Say what is decided and held once just these were read, by the definition alone: no order of reading in it."""
     horizon = HORIZON * SECOND
+    hears = horizon if corrections is None else corrections * SECOND
     row_clock = max((row.time for row in scored), default=BEFORE_ALL)
     label_clock = max((label.time for label in labels), default=BEFORE_ALL)
-    pairs: list[Pair] = []
-    waiting = []
-    free = list(labels)
-    for row in scored:
-        may_meet = [x for x in free if x.id == row.id and _in_time(row, x, horizon)]
-        if may_meet:
-            pairs.append((row, may_meet[0]))
-            free.remove(may_meet[0])
-        elif row.time + horizon < label_clock:
-            pairs.append((row, None))
-        else:
-            waiting.append(row)
+    heard: dict[int, list[Label]] = {row.offset: [] for row in scored}
+    free = []
+    for label in labels:
+        rows = (row for row in scored if row.id == label.id and _may_meet(row, label, horizon, hears))
+        row = next((row for row in rows if corrections is not None or not heard[row.offset]), None)
+        (heard[row.offset] if row else free).append(label)
+    decided = [one for row in scored for one in life(row, heard[row.offset], label_clock, horizon)]
+    waiting = [row for row in scored if row not in [one.row for one in decided]]
+    truths = {one.row.offset: Life(one.row, one.label) for one in decided}  # the last that was said
+    lives = [one for one in truths.values() if corrections is not None and one.time + hears >= label_clock]
     kept = [label for label in free if label.time + horizon >= row_clock]
+    said = Counter[str](one.outcome for one in decided)
+    told = sum(map(len, heard.values()))
+    vain = {"superseded": told - said["label"] - said["late"] - said["corrected"], "unmet": len(free) - len(kept)}
+    totals = {outcome: said[outcome] for outcome in ("label", "timeout", "late", "corrected")} | vain
     newest = max((row.offset for row in scored), default=BEFORE_ALL)
-    return Read(Counter(pairs), State(row_clock, label_clock, newest, waiting, kept))
+    return Read(Counter(decided), State(row_clock, label_clock, newest, waiting, lives, kept, totals))
 
 
-def _in_time(row: Row, label: Label, horizon: int) -> bool:
+def life(row: Row, heard: Sequence[Label], label_clock: int, horizon: int) -> Iterable[Decided]:
+    """Say what becomes of a row that is told these labels, in this order."""
+    truth = None
+    if heard and heard[0].clock <= row.time + horizon:
+        truth, *heard = heard
+        yield Decided("label", row, truth)
+    elif row.time + horizon < label_clock:
+        yield Decided("timeout", row, None)
+    for label in heard:
+        if truth is None:
+            yield Decided("late", row, label)
+        elif label.time >= truth.time:
+            yield Decided("corrected", row, label, truth)
+        else:
+            continue
+        truth = label
+
+
+def _may_meet(row: Row, label: Label, horizon: int, hears: int) -> bool:
     """Whether each was read before the other's wait was over, by the clock of its own input."""
-    return label.clock <= row.time + horizon and row.clock <= label.time + horizon
+    return label.clock <= row.time + hears and row.clock <= label.time + horizon
 
 
 # The join itself
@@ -127,37 +158,64 @@ def turns(scored: int, labels: int, drawn: Iterable[tuple[bool, int]]) -> Iterab
             yield first, taken
 
 
-def join(scored: Sequence[Row], labels: Sequence[Label], drawn: Sequence[tuple[bool, int]], *, restart: bool) -> Read:
-    joined, pairs = Join(HORIZON * SECOND), list[Pair]()
+def join(
+    scored: Sequence[Row],
+    labels: Sequence[Label],
+    drawn: Sequence[tuple[bool, int]],
+    *,
+    restart: bool,
+    corrections: int | None = None,
+) -> Read:
+    spans = HORIZON * SECOND, None if corrections is None else corrections * SECOND
+    joined, decided = Join(*spans), list[Decided]()
     at = {True: 0, False: 0}
     for first, count in turns(len(scored), len(labels), drawn):
         for place in range(at[first], at[first] + count):
-            pairs += joined.add_row(scored[place]) if first else joined.add_label(labels[place])
+            decided += joined.add_row(scored[place]) if first else joined.add_label(labels[place])
         at[first] += count
         if restart:
             state = joined.state()
-            joined = Join(HORIZON * SECOND)
+            joined = Join(*spans)
             joined.load(msgspec.msgpack.decode(msgspec.msgpack.encode(state), type=State))
             assert joined.state() == state
-    return Read(Counter(pairs), joined.state())
+    return Read(Counter(decided), joined.state())
 
 
-@given(row_log=LOG, label_log=LOG, drawn=TURNS, restart=st.booleans(), spare=st.sampled_from([0, 2, 1000]))
-@example(row_log=[("a", 0)], label_log=[("a", 10)], drawn=[], restart=False, spare=0)  # at the horizon
-@example(row_log=[("a", 0)], label_log=[("a", 11)], drawn=[], restart=False, spare=0)  # and behind it
-@example(row_log=[("a", 10)], label_log=[("a", 0)], drawn=[(False, 1)], restart=True, spare=0)
-@example(row_log=[("a", 11)], label_log=[("a", 0)], drawn=[(False, 1)], restart=True, spare=0)
-@example(
-    row_log=[("a", 0), ("a", 1)], label_log=[("a", 2), ("a", 3)], drawn=[(True, 1), (False, 1)], restart=True, spare=0
+def edge(scored: list[Said], labels: list[Said], drawn: Any = (), corrections: int | None = None) -> Any:
+    """Have a case tried that chance may miss."""
+    turned = {"drawn": list(drawn), "restart": bool(drawn), "spare": 0, "corrections": corrections}
+    return example(row_log=scored, label_log=labels, **turned)
+
+
+@given(
+    row_log=LOG,
+    label_log=LOG,
+    drawn=TURNS,
+    restart=st.booleans(),
+    spare=st.sampled_from([0, 2, 1000]),
+    corrections=CORRECTIONS,
 )
+@edge([("a", 0)], [("a", 10)])  # at the horizon
+@edge([("a", 0)], [("a", 11)])  # and behind it
+@edge([("a", 10)], [("a", 0)], [(False, 1)])
+@edge([("a", 11)], [("a", 0)], [(False, 1)])
+@edge([("a", 0), ("a", 1)], [("a", 2), ("a", 3)], [(True, 1), (False, 1)])
+@edge([("a", 0), ("a", -1)], [("a", 11)], corrections=15)  # given up in another order than they came in
 @settings(deadline=None, max_examples=400)
 def test_the_join_is_its_definition(
-    row_log: list[Said], label_log: list[Said], drawn: list[tuple[bool, int]], *, restart: bool, spare: int
+    row_log: list[Said],
+    label_log: list[Said],
+    drawn: list[tuple[bool, int]],
+    *,
+    restart: bool,
+    spare: int,
+    corrections: int | None,
 ) -> None:
-    """In any interleaving, restarted or not, pairs and state are those of a definition that knows no interleaving."""
+    """In any interleaving, restarted or not, outcomes and state are those of a definition that knows none."""
     scored, labels = as_rows(row_log), as_labels(label_log)
     with mock.patch.object(services.labels.join, "SPARE", spare):
-        assert join(scored, labels, drawn, restart=restart) == oracle(scored, labels)
+        found = join(scored, labels, drawn, restart=restart, corrections=corrections)
+    assert found == oracle(scored, labels, corrections)
 
 
 @given(LOG, LOG, TURNS, st.data())
@@ -169,19 +227,19 @@ def test_what_is_written_twice_is_joined_once(
     scored, labels = as_rows(row_log), as_labels(label_log)
     at = data.draw(st.integers(0, len(scored)), label="written again after")
     since = data.draw(st.integers(0, at), label="from")
-    again = [msgspec.structs.replace(row, clock=scored[at - 1].clock) for row in scored[since:at]]
+    again = [replace(row, clock=scored[at - 1].clock) for row in scored[since:at]]
     assert join([*scored[:at], *again, *scored[at:]], labels, drawn, restart=False) == oracle(scored, labels)
 
 
 @given(LOG, LOG)
 @settings(deadline=None, max_examples=150)
 def test_every_row_is_decided_once(row_log: list[Said], label_log: list[Said]) -> None:
-    """Once the labels' clock is past every horizon each row was paired once, with one label or with none."""
+    """Once the labels' clock is past every horizon each row was decided once, with one label or with none."""
     scored = as_rows(row_log)
     labels = as_labels([*label_log, ("nobody", 1000)])
     found = join(scored, labels, [], restart=False)
-    assert Counter(row for (row, _), times in found.pairs.items() for _ in range(times)) == Counter(scored)
-    assert found.state.rows == []
+    assert Counter(one.row for one in found.decided.elements()) == Counter(scored)
+    assert (found.state.rows, found.state.lives) == ([], [])
 
 
 # The core around it: batches of rows, JSON labels, examples
@@ -216,13 +274,15 @@ def log_of(scored: Sequence[Row], labels: Sequence[Label], drawn: Sequence[tuple
     return log
 
 
-def fold(log: Sequence[Record], cuts: Sequence[int], *, restart: bool) -> tuple[list[Outgoing], Held]:
-    core, out = LabelsCore(STREAM, 0), list[Outgoing]()
+def fold(
+    log: Sequence[Record], cuts: Sequence[int], *, restart: bool, stream: Stream = STREAM
+) -> tuple[list[Outgoing], Held]:
+    core, out = LabelsCore(stream, 0), list[Outgoing]()
     for start, end in zip([0, *sorted(cuts)], [*sorted(cuts), len(log)], strict=True):
         out += core.fold(log[start:end])
         if restart:
             state = core.snapshot()
-            core = LabelsCore(STREAM, 0)
+            core = LabelsCore(stream, 0)
             core.restore(state)
             assert core.snapshot() == state
     return out, msgspec.msgpack.decode(core.snapshot(), type=Held)
@@ -245,48 +305,78 @@ def _examples(out: Outgoing) -> list[Any]:
         batch.column("label").to_pylist(),
         micros(batch.column("label_time")).tolist(),
         batch.column("outcome").to_pylist(),
+        batch.column("retracts").to_pylist(),
     ]
     return list(zip(*columns, strict=True))
 
 
-def unrepeated(labels: Sequence[Label]) -> tuple[list[Label], list[int]]:
-    """Return the first label of each id, with the clock that they make, and the offsets of the others."""
+def unrepeated(labels: Sequence[Label], names: Sequence[str]) -> tuple[list[Label], list[int]]:
+    """Return the first label of each name, with the clock that they make, and the offsets of the others."""
     taken, repeated, clock = list[Label](), list[int](), BEFORE_ALL
-    for label in labels:
-        if label.id in {other.id for other in taken}:
+    for label, name in zip(labels, names, strict=True):
+        if name in names[: label.offset]:
             repeated.append(label.offset)
         else:
             clock = max(clock, label.time)
-            taken.append(msgspec.structs.replace(label, clock=clock))
+            taken.append(replace(label, clock=clock))
     return taken, repeated
 
 
 def hours_of(scored: Sequence[Row], read: Read) -> list[tuple[int, list[int]]]:
     """Count all rows, and then all labels that one of them has met."""
-    counts, met = Maturity(), [pair for pair in read.pairs.elements() if pair[1] is not None]
+    counts, met = Maturity(), [one for one in read.decided.elements() if one.outcome in ("label", "late")]
     counts.add_rows(np.array([row.time for row in scored], np.int64))
-    counts.add_labels(*(np.array([pair[side].time for pair in met], np.int64) for side in (0, 1)))
+    event_times, label_times = (np.array([getattr(one, side).time for one in met]) for side in ("row", "label"))
+    counts.add_labels(event_times.astype(np.int64), label_times.astype(np.int64))
     return counts.state()
 
 
-def expected_example(row: Row, label: Label | None) -> Any:
-    """Return an example as `_examples` reads it: the row as it was, and its label, or false at the horizon's end."""
-    said = (label.value, label.time, "label") if label else (0.0, row.time + HORIZON * SECOND, "timeout")
-    return (*msgspec.structs.astuple(row)[:-1], *said)
+def quality_of(read: Read) -> Quality:
+    """Count, of each row, the label that holds: the one that no other retracts."""
+    quality, decided = Quality(), list(read.decided.elements())
+    retracted = [(one.row.offset, one.retracted) for one in decided if one.retracted]
+    for one in decided:
+        if one.label and (one.row.offset, one.label) not in retracted:
+            quality.count(one.row.served, one.label.value)
+    return quality
 
 
-@given(row_log=LOG, label_log=LOG, drawn=TURNS, cuts=st.lists(st.integers(0, 50), max_size=6), restart=st.booleans())
-@settings(deadline=None, max_examples=150)
+def expected_example(one: Decided) -> Any:
+    """Return an example as `_examples` reads it: the row, what is said of it, or no at the horizon's end, and was."""
+    label, before = one.label, one.retracted
+    said = (label.value, label.time) if label else (0.0, one.row.time + HORIZON * SECOND)
+    retracts = before.value if before else {"late": 0.0}.get(one.outcome)
+    return (*msgspec.structs.astuple(one.row)[:-1], *said, one.outcome, retracts)
+
+
+@given(
+    row_log=LOG,
+    label_log=LOG,
+    drawn=TURNS,
+    cuts=st.lists(st.integers(0, 50), max_size=6),
+    restart=st.booleans(),
+    corrections=CORRECTIONS,
+)
+@settings(deadline=None, max_examples=200)
 def test_the_core_is_the_definition_too(
-    row_log: list[Said], label_log: list[Said], drawn: list[tuple[bool, int]], cuts: list[int], *, restart: bool
+    row_log: list[Said],
+    label_log: list[Said],
+    drawn: list[tuple[bool, int]],
+    cuts: list[int],
+    *,
+    restart: bool,
+    corrections: int | None,
 ) -> None:
     """However the records interleave and are cut, restarted or not: the same examples, dead letters and state."""
     scored, labels = as_rows(row_log), as_labels(label_log)
     log = log_of(scored, labels, drawn)
-    out, held = fold(log, [min(cut, len(log)) for cut in cuts], restart=restart)
-    taken, repeated = unrepeated(labels)
-    expected = oracle(scored, taken)
-    assert held == Held(expected.state, [sorted(label.id for label in taken), []], hours_of(scored, expected))
+    cuts = [min(cut, len(log)) for cut in cuts]
+    out, held = fold(log, cuts, restart=restart, stream=corrected(STREAM, corrections))
+    names = [x.id if corrections is None else f"{bool(x.value)} {x.time} {x.id}" for x in labels]
+    taken, repeated = unrepeated(labels, names)
+    expected = oracle(scored, taken, corrections)
+    ids, quality = [sorted(set(names)), []], quality_of(expected)
+    assert held == Held(expected.state, ids, hours_of(scored, expected), quality.state())
     assert [(letter["reason"], letter["offset"]) for letter in _letters(out)] == [("duplicate", n) for n in repeated]
     examples = [example for record in out if record.topic == "made.examples" for example in _examples(record)]
-    assert Counter(examples) == Counter(expected_example(row, label) for row, label in expected.pairs.elements())
+    assert Counter(examples) == Counter(map(expected_example, expected.decided.elements()))

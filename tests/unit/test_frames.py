@@ -136,7 +136,7 @@ def test_stream_frames(stream: Stream) -> None:
     """Each batch type is the one before and more, says its feature set and columns, and passes as no other."""
     features, scored, examples = (make(stream) for make in (features_frame, scored_frame, examples_frame))
     assert scored.schema.names == [*features.schema.names, "served", "online"]
-    assert examples.schema.names == [*scored.schema.names, "partition", "label", "label_time", "outcome"]
+    assert examples.schema.names == [*scored.schema.names, "partition", "label", "label_time", "outcome", "retracts"]
     assert features.schema.field("features").type == matrix_type(len(stream.columns), pa.float32())
     assert scored.schema.field("online").type == SCORE
     for frame in (features, scored, examples):

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,7 +49,14 @@ STREAM = made()
 VECTORS = np.array([[0.1, -0.0], [np.float32(1e-45), 3.4e38], [7, 8], [9, 10]], np.float32)
 
 
-def scored(*minutes: float, ids: str = "abcd", offset: int = 0, first: int = 100, stream: Stream = STREAM) -> Record:
+def scored(
+    *minutes: float,
+    ids: Sequence[str] = "abcd",
+    offset: int = 0,
+    first: int = 100,
+    served: float = 0.5,
+    stream: Stream = STREAM,
+) -> Record:
     """Return a batch of rows named a, b, c …, at these minutes after noon; `first` is where the first is in events."""
     n = len(minutes)
     columns = [
@@ -57,7 +65,7 @@ def scored(*minutes: float, ids: str = "abcd", offset: int = 0, first: int = 100
         times(np.array([NOON + round(minute * MINUTE) for minute in minutes], np.int64)),
         pa.array([first + place for place in range(n)], pa.int64()),
         matrix(VECTORS[:n]),
-        pa.array([0.5 + place / 10 for place in range(n)]),
+        pa.array([served + place / 10 for place in range(n)]),
         pa.array([{"version": 7 + place, "score": place / 8, "weight": 0.25} for place in range(n)], SCORE),
     ]
     frame = scored_frame(stream)
@@ -121,6 +129,7 @@ def test_an_example_is_its_row_and_its_label() -> None:
         "label": 1.0,
         "label_time": 5,
         "outcome": "label",
+        "retracts": None,
     }
     assert (a["event_id"], a["label"], a["label_time"], a["offset"]) == ("a", 0.0, 6, 100)
     assert (a["features"], a["online"]["version"]) == (VECTORS[0].tobytes(), 7)
@@ -233,6 +242,86 @@ def test_a_row_is_given_up_only_once() -> None:
     given_up = outcomes(scored(0), label("z", 31), label("a", 32, offset=1), end, stream=stream)
     assert given_up == [("a", 0.0, "timeout")]
     assert outcomes(scored(0), label("a", 1), end, stream=stream) == [("a", 1.0, "label")]
+
+
+# Labels that come late, or are corrected
+
+
+def correctable(on_timeout: Any = "drop", corrections: str = "90m") -> Stream:
+    rule = msgspec.structs.replace(made(on_timeout).pipeline.label, corrections=Duration(corrections))
+    return msgspec.structs.replace(STREAM, pipeline=msgspec.structs.replace(STREAM.pipeline, label=rule))
+
+
+def said(*records: Record, stream: Stream) -> list[tuple[str, float, str, float | None]]:
+    """Fold the records one by one; return id, label, outcome and what is retracted of each example."""
+    core = LabelsCore(stream, 3)
+    found = examples([out for record in records for out in core.fold([record])], stream)
+    return [(row["event_id"], row["label"], row["outcome"], row["retracts"]) for row in found]
+
+
+def test_a_label_is_corrected_by_a_newer_one() -> None:
+    """Each that is newer by its own time is an example that retracts the one before; an older one says nothing."""
+    stream = correctable()
+    log = [
+        scored(0),
+        *(label("a", minute, late=late) for minute, late in [(5, True), (9, False), (7, True), (12, True)]),
+    ]
+    expected = [("a", 1.0, "label", None), ("a", 0.0, "corrected", 1.0), ("a", 1.0, "corrected", 0.0)]
+    assert said(*log, stream=stream) == said(*log[1:], log[0], stream=stream) == expected
+    core = LabelsCore(stream, 3)
+    core.fold(log)
+    assert {outcome: n for outcome, n in core.totals.items() if n} == {"label": 1, "corrected": 2, "superseded": 1}
+    assert (core.quality.n, core.quality.accuracy) == (1, 1.0)
+
+
+def test_a_label_that_comes_after_the_horizon_is_late() -> None:
+    """Where corrections are waited for it is an example after all; it retracts what its absence said, if anything."""
+    log = [scored(0), label("z", HORIZON + 1), label("a", 5)]
+    assert said(*log, stream=correctable()) == [("a", 1.0, "late", None)]
+    negative = [("a", 0.0, "timeout", None), ("a", 1.0, "late", 0.0)]
+    assert said(*log, stream=correctable("negative")) == negative
+    assert said(*log[1:], log[0], stream=correctable("negative")) == negative
+
+
+def test_corrections_end() -> None:
+    """After `corrections`, on the labels' clock, nothing of the row is held, and a label for it says nothing."""
+    for minute, expected in [(90.0, 2), (90.1, 1)]:
+        log = [scored(0), label("a", 5), label("a", minute, late=False)]
+        assert len(said(*log, stream=correctable())) == expected
+    core = LabelsCore(correctable(), 3)
+    core.fold([scored(0), label("a", 5)])
+    assert VECTORS[0].tobytes() in core.snapshot()
+    assert core.waiting == (1, 0)
+    core.fold([label("z", 91)])
+    assert VECTORS[0].tobytes() not in core.snapshot()
+
+
+def test_the_same_label_again_is_a_duplicate_also_where_labels_are_corrected() -> None:
+    """A producer that did not hear the answer sends again; that is no correction."""
+    core = LabelsCore(correctable(), 3)
+    out = core.fold(
+        [scored(0), label("a", 5), label("a", 5, offset=1), label("a", 6, offset=2), label("a", 6, offset=3)]
+    )
+    assert refusals(out) == [("duplicate", 1), ("duplicate", 3)]
+    assert "each label of an id once" in json.loads(out[0].value)["message"]
+
+
+def test_a_thousand_corrections_in_any_order_end_in_the_metrics_of_the_labels_that_hold() -> None:
+    """Exactly: loss, accuracy and coverage are those of a run that was told only the newest label of each id."""
+    draw = random.Random(5)  # noqa: S311 - the same corrections each time
+    stream, names = correctable(), [f"e{n}" for n in range(100)]
+    rows = [scored(0, ids=[name], first=n, served=draw.random()) for n, name in enumerate(names)]
+    minutes = draw.sample(range(1, 30_000), 1100)  # thousandths
+    told = [(names[n % 100], minute / 1000, draw.random() < 0.5) for n, minute in enumerate(minutes)]
+    newest = {name: (minute, late) for name, minute, late in sorted(told, key=lambda one: one[1])}
+    plain, corrected = LabelsCore(stream, 3), LabelsCore(stream, 3)
+    plain.fold([*rows, *(label(name, minute, late=late) for name, (minute, late) in newest.items())])
+    labels = [label(name, minute, late=late, offset=n) for n, (name, minute, late) in enumerate(told)]
+    corrected.fold([*rows[:50], *labels[:700], *rows[50:], *labels[700:]])
+    assert corrected.totals["corrected"] > 100
+    assert sum(corrected.totals.values()) == 1100
+    assert corrected.quality.state() == plain.quality.state()
+    assert corrected.quality.log_loss == plain.quality.log_loss
 
 
 def test_a_label_without_a_row_says_nothing() -> None:

@@ -91,6 +91,22 @@ def test_a_model_that_can_not_serve_is_refused(model: list[Any]) -> None:
         build_model(model)
 
 
+def test_a_correction_is_learned_and_counted_and_costs_no_loss() -> None:
+    """The model moves as by any example; the loss is that of the rows, each predicted before it was ever learned."""
+    core, model = whole(), by_hand()
+    loss = core.log_loss
+    core.fold([record(slice(10), 1, corrects=True)])
+    assert (core.learned, core.unretractable, core.log_loss) == (EXAMPLES + 10, 10, loss)
+    for vector, label in zip(map(named, VECTORS), LABELS, strict=True):
+        model.learn_one(vector, label)
+    for vector, label in zip(map(named, VECTORS[:10]), LABELS[:10], strict=True):
+        model.learn_one(vector, not label)
+    assert scores(core.artifact()) == [model.predict_proba_one(named(vector))[True] for vector in VECTORS]
+    heir = LearnerCore(STREAM)
+    heir.restore(core.snapshot())
+    assert (heir.learned, heir.unretractable, heir.log_loss) == (core.learned, 10, loss)
+
+
 def test_a_version_is_frozen_when_it_is_taken() -> None:
     """What is learned later does not reach into an artifact or a snapshot."""
     core = LearnerCore(STREAM)

@@ -1,5 +1,6 @@
 """How mature labels are: counts by hour that any order of reading gives, and a median that is right to a tenth."""
 
+import math
 import random
 from pathlib import Path
 from statistics import median_low
@@ -12,7 +13,7 @@ from services.labels.joining import Joining
 from services.labels.maturity import HOUR_US, HOURS, Maturity, summed
 from services.runtime.clock import SystemClock
 from services.runtime.health import Health
-from services.runtime.hours import Hour
+from services.runtime.labelled import Hour
 from services.runtime.memory import ManualClock
 from tests.unit.test_labels_core import HORIZON, MINUTE, NOON, STREAM, label, scored
 
@@ -102,14 +103,19 @@ def test_the_service_tells_its_health(tmp_path: Path) -> None:
         stage.open(partition, None)
     stage.fold({3: [scored(0, 1, 2), scored(0, 1, 2)], 4: [scored(0)]})
     stage.fold({3: [label("a", 10), label("z", HORIZON + 1.5)]})
-    hour = Hour(NOON // SECOND, 4, 1, pytest.approx(600, rel=0.1))
-    assert health.report().hours == (hour,)
+    said = health.report().labelled
+    assert said is not None
+    assert said.hours == (Hour(NOON // SECOND, 4, 1, pytest.approx(600, rel=0.1)),)
+    assert {outcome: count for outcome, count in said.totals.items() if count} == {"label": 1, "timeout": 1}
+    assert (said.n, said.log_loss, said.accuracy) == (1, pytest.approx(-math.log(0.5)), 1.0)
     state = stage.snapshot(3)
     assert state is not None
     stage.open(3, state)
     stage.fold({3: [label("c", 12, offset=2)]})
-    assert health.report().hours[0].labelled == 2
-    assert health.report().hours[0].median_wait_s == pytest.approx(10.5 * MINUTE / SECOND, rel=0.15)
+    said = health.report().labelled
+    assert said is not None
+    assert (said.n, said.hours[0].labelled) == (2, 2)
+    assert said.hours[0].median_wait_s == pytest.approx(10.5 * MINUTE / SECOND, rel=0.15)
 
 
 def test_full() -> None:

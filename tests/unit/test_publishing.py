@@ -86,6 +86,16 @@ def test_a_version_goes_out_when_it_is_due_and_new(tmp_path: Path) -> None:
     assert stage.versions() == []
 
 
+def test_a_version_says_what_it_could_not_unlearn(tmp_path: Path) -> None:
+    """How many of its examples correct others that it had learned."""
+    stage = Stage(tmp_path)
+    stage.stage.open(0, None)
+    stage.learn(slice(10))
+    stage.stage.fold({0: [record(slice(4), 1, corrects=True)]})
+    [published] = stage.published()
+    assert (published.learned, published.unretractable) == (14, 4)
+
+
 def test_a_partition_that_comes_again_says_where_it_is(tmp_path: Path) -> None:
     """After a restart, or a transaction that failed, the version that then holds is published at once."""
     stage = Stage(tmp_path)

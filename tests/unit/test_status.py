@@ -7,7 +7,7 @@ import pytest
 from infra import cli
 from infra.local.status import State, show
 from services.runtime.health import Report
-from services.runtime.hours import Hour
+from services.runtime.labelled import Hour, Labelled
 
 
 def test_a_line_a_process() -> None:
@@ -42,18 +42,22 @@ def test_a_line_a_process() -> None:
 
 def test_how_mature_the_labels_are() -> None:
     """Below the table, of the newest hours of events, whichever instance counted them."""
-    one = (Hour(1357387200, 30, 12, 7321.0), Hour(1357383600, 4, 0, None))
-    two = (Hour(1357387200, 10, 13, 65.0),)
+    hours = Hour(1357387200, 30, 12, 7321.0), Hour(1357383600, 4, 0, None)
+    one = Labelled({"label": 12, "late": 0, "timeout": 3}, 12, 0.29876, 0.91666, hours)
+    two = Labelled({"label": 0}, 0, None, None, (Hour(1357387200, 10, 13, 65.0),))
     states = {
-        name: State(ready=True, report=Report("labels", "ready", None, None, (0,), {}, 1, None, hours), behind={})
-        for name, hours in [("labels", one), ("labels-2", two)]
+        name: State(ready=True, report=Report("labels", "ready", labelled=labelled), behind={})
+        for name, labelled in [("labels", one), ("labels-2", two)]
     }
     assert show(states).splitlines()[3:] == [
+        "labels: 12 label, 3 timeout; what was served, by the 12 that hold: log loss 0.2988, accuracy 0.9167",
+        "labels: none yet",
         "of the 40 predictions of 2013-01-05 12:00, 62% have their label, median wait 1 min 05 s",
         "of the 4 predictions of 2013-01-05 11:00, 0% have their label",
     ]
-    many = Report("labels", "ready", hours=tuple(Hour(3600 * n, 1, 1, 7321.0) for n in range(9, -1, -1)))
-    [first, *_, last] = show({"labels": State(ready=True, report=many, behind={})}).splitlines()[2:]
+    many = Labelled({}, 0, None, None, tuple(Hour(3600 * n, 1, 1, 7321.0) for n in range(9, -1, -1)))
+    shown = show({"labels": State(ready=True, report=Report("labels", "ready", labelled=many), behind={})})
+    [first, *_, last] = shown.splitlines()[3:]
     assert first == "of the 1 predictions of 1970-01-01 09:00, 100% have their label, median wait 2 h 02"
     assert "1970-01-01 06:00" in last
 

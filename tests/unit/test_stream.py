@@ -221,6 +221,8 @@ FIELDS = "id, shop, town, sent, at, price, sold, kind, mixed, any"
         ('horizon = "2d"', "", ["missing required field `horizon`", "$.label"]),
         ('horizon = "2d"', 'horizon = "2 days"', ["'2 days'", "$.label.horizon"]),
         ('horizon = "2d"', 'horizon = "2d"\non_timeout = "maybe"', ["'maybe'", "$.label.on_timeout"]),
+        ('horizon = "2d"', 'horizon = "2d"\ncorrections = "47h"', ["'47h'", "label.corrections", "'2d'"]),
+        ('task = "binary"', 'task = "binary"\ngroups = 1', ["$.stream.groups"]),
         ('task = "binary"', 'task = "guess"', ["'guess'", "$.stream.task"]),
         ('task = "binary"', 'task = "binary"\nguarantee = "at_most_once"', ["'at_most_once'", "$.stream.guarantee"]),
         ('task = "binary"', 'task = "binary"\nkeys = "shop"', ["unknown field `keys`", "$.stream"]),
@@ -306,6 +308,7 @@ def test_unknown_stream(schemas: Path) -> None:
         (HOUR, '{ op = "weekday" }'),
         ("hour = ", "hours = "),
         ('lateness = "5m"', 'lateness = "6m"'),
+        ('lateness = "5m"', 'lateness = "5m"\ngroups = 7'),
         ('price = { op = "value", of = "price" }\n', ""),
         ("[label]", 'more = { op = "since_last" }\n\n[label]'),
         (f"hour = {HOUR}\nmean = {MEAN}", f"mean = {MEAN}\nhour = {HOUR}"),
@@ -328,6 +331,7 @@ def test_feature_set_of_key_and_time(schemas: Path, old: str, new: str) -> None:
 
 
 SAME = [
+    ('horizon = "2d"', 'horizon = "2d"\ncorrections = "1w"'),
     ("[features]", 'guarantee = "at_least_once"\n\n[features]'),
     ('field = "late"', 'field = "lost"'),
     ('time = "due"', 'time = "due_again"'),
@@ -365,6 +369,7 @@ def test_feature_set_has_the_stream_s_name(schemas: Path) -> None:
         ('time = "due"', 'time = "due_again"', True, False),
         ('horizon = "2d"', 'horizon = "3d"', True, False),
         ('horizon = "2d"', 'horizon = "2d"\non_timeout = "negative"', True, False),
+        ('horizon = "2d"', 'horizon = "2d"\ncorrections = "2d"', True, False),
         ('id = "id"', 'id = "shop"', True, False),
         ('"preprocessing.StandardScaler", ', "", False, True),
         ("[online]", '[online]\nsnapshot_every = "9s"', False, False),
