@@ -1,4 +1,7 @@
-"""How good predictions were, computed here and nowhere else: ROC AUC, log loss, accuracy."""
+"""How good the predictions of a whole run were, computed here from all of them: ROC AUC, log loss, accuracy.
+
+`services/runtime/quality.py` counts the same while labels come and are corrected.
+"""
 
 from collections.abc import Sequence
 

@@ -18,6 +18,7 @@ INPUTS = {  # what each service's consumer group reads
     "labels": ("scored", "labels"),
     "learner": ("examples",),
 }
+WORDS = {"label": "in time", "timeout": "never came", "corrected": "corrections", "unmet": "without a prediction"}
 PATIENCE_S = 3.0
 SHOWN = 4  # hours
 
@@ -72,7 +73,7 @@ def show(states: Mapping[str, State]) -> str:
 
 def _quality(labelled: Labelled) -> str:
     """Say what the labels of one process came to, and how good what was served was by those that hold."""
-    totals = ", ".join(f"{count} {outcome}" for outcome, count in labelled.totals.items() if count)
+    totals = ", ".join(f"{count} {WORDS.get(outcome, outcome)}" for outcome, count in labelled.totals.items() if count)
     if labelled.log_loss is None or labelled.accuracy is None:
         return f"labels: {totals or 'none yet'}"
     served = f"log loss {labelled.log_loss:.4f}, accuracy {labelled.accuracy:.4f}"

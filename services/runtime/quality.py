@@ -28,7 +28,7 @@ class Quality:
     def _add(self, score: float, label: float, sign: int) -> None:
         self.n += sign
         self.loss += sign * round(UNIT * -math.log(max(score if label > 0 else 1 - score, SMALLEST)))
-        self.correct += sign * ((score >= 0.5) == (label > 0))  # noqa: PLR2004 - the more likely one
+        self.correct += sign * ((score > 0.5) == (label > 0))  # noqa: PLR2004 - the more likely one
 
     @property
     def log_loss(self) -> float | None:

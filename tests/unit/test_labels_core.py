@@ -263,7 +263,7 @@ def test_a_label_is_corrected_by_a_newer_one() -> None:
     """Each that is newer by its own time is an example that retracts the one before; an older one says nothing."""
     stream = correctable()
     log = [
-        scored(0),
+        scored(0, served=0.75),
         *(label("a", minute, late=late) for minute, late in [(5, True), (9, False), (7, True), (12, True)]),
     ]
     expected = [("a", 1.0, "label", None), ("a", 0.0, "corrected", 1.0), ("a", 1.0, "corrected", 0.0)]

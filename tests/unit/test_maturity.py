@@ -101,13 +101,14 @@ def test_the_service_tells_its_health(tmp_path: Path) -> None:
     stage = Joining(STREAM, 10, health)
     for partition in (3, 4):
         stage.open(partition, None)
-    stage.fold({3: [scored(0, 1, 2), scored(0, 1, 2)], 4: [scored(0)]})
+    rows = scored(0, 1, 2, served=0.75)
+    stage.fold({3: [rows, rows], 4: [scored(0)]})
     stage.fold({3: [label("a", 10), label("z", HORIZON + 1.5)]})
     said = health.report().labelled
     assert said is not None
     assert said.hours == (Hour(NOON // SECOND, 4, 1, pytest.approx(600, rel=0.1)),)
     assert {outcome: count for outcome, count in said.totals.items() if count} == {"label": 1, "timeout": 1}
-    assert (said.n, said.log_loss, said.accuracy) == (1, pytest.approx(-math.log(0.5)), 1.0)
+    assert (said.n, said.log_loss, said.accuracy) == (1, pytest.approx(-math.log(0.75)), 1.0)
     state = stage.snapshot(3)
     assert state is not None
     stage.open(3, state)

@@ -50,7 +50,7 @@ def test_how_mature_the_labels_are() -> None:
         for name, labelled in [("labels", one), ("labels-2", two)]
     }
     assert show(states).splitlines()[3:] == [
-        "labels: 12 label, 3 timeout; what was served, by the 12 that hold: log loss 0.2988, accuracy 0.9167",
+        "labels: 12 in time, 3 never came; what was served, by the 12 that hold: log loss 0.2988, accuracy 0.9167",
         "labels: none yet",
         "of the 40 predictions of 2013-01-05 12:00, 62% have their label, median wait 1 min 05 s",
         "of the 4 predictions of 2013-01-05 11:00, 0% have their label",
