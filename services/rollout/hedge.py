@@ -1,0 +1,93 @@
+"""The served mix: how much each live model counts, by the examples whose labels are known.
+
+Hedge, the exponentially weighted forecaster (Cesa-Bianchi and Lugosi, "Prediction, learning, and games", 2006, chapters
+2 and 9). At a learning rate of 1 a weight is multiplied by the probability that its model gave to what came true, so
+what the mix loses is exactly what all weights lose (log loss is mixable: Vovk, "Aggregating strategies", 1990), and it
+never loses ln N nats more than the best of N models. Two things let it follow a change: losses fade within a window,
+and no weight is below a floor (Herbster and Warmuth, "Tracking the best expert", 1998). `Hedge.bound` says their price.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array: TypeAlias = NDArray[np.float64]
+SMALLEST = 1e-6  # a model's probability counts as no nearer to 0 or 1: a mistake costs 14 nats at most
+LOWEST = 1e-300  # the floor where none is asked for: a weight of 0 would stay 0 for good
+
+
+def mixed(probabilities: ArrayLike, weights: Sequence[float]) -> Array:
+    """Return the probability of 1 to serve for each row of the models' own. NaN: no answer, the others' mix is served.
+
+    A row without any answer is NaN.
+    """
+    given = _clipped(probabilities)
+    counts = np.where(np.isnan(given), 0.0, np.asarray(weights))
+    with np.errstate(invalid="ignore"):
+        served: Array = np.nansum(counts * given, axis=1) / counts.sum(axis=1)
+    return served
+
+
+class Hedge:
+    """The weights of the live models: each at least `floor`, 1 in all. Its whole state is these weights, in order.
+
+    A loss counts 1/e after `window` examples (`math.inf`: for ever). Cuts of a batch leave no trace.
+    """
+
+    def __init__(self, models: Sequence[str], floor: float, window: float) -> None:
+        self._floor, self._kept = max(floor, LOWEST), 1 - 1 / window
+        self.weights: dict[str, float] = dict.fromkeys(models, 1 / max(len(models), 1))
+
+    def fold(self, probabilities: ArrayLike, labels: ArrayLike) -> None:
+        """Take labelled examples: a column for each live model's probability of 1 (NaN: it gave none), and 0 or 1.
+
+        A model that gave none loses what the mix loses.
+        """
+        given = _clipped(probabilities)
+        hits = np.where(np.asarray(labels)[:, None] == 1, given, 1 - given)
+        weights = list(self.weights.values())
+        for row in hits.tolist():
+            weights = self._after(weights, row)
+        self.weights = dict(zip(self.weights, weights, strict=True))
+
+    def go_live(self, models: Sequence[str]) -> None:
+        """Change the live models: a new one counts 1/N, and those that stay share the rest as before."""
+        fresh = [name for name in models if name not in self.weights]
+        staying = sum(self.weights[name] for name in models if name in self.weights)
+        share = 1 - len(fresh) / max(len(models), 1)
+        self.weights = {
+            name: share * self.weights[name] / staying if name in self.weights else 1 / len(models) for name in models
+        }
+
+    def bound(self, examples: int, changes: int = 0) -> float:
+        """Return by how many nats the mix may lose more than the best model in all, over so many examples.
+
+        Or more than the best sequence of models with so many changes. It holds for any labels whatever, if each
+        example is mixed with the weights after the one before; while labels are on their way, weights are older, and
+        the price is higher (Joulani et al., "Online learning under delayed feedback", 2013).
+        """
+        count, floor = len(self.weights), self._least(len(self.weights))
+        staying = (1 - self._kept) * math.log(count) - math.log1p(-(count - 1) * floor)
+        return math.log(count) - changes * math.log(floor) + max(examples - 1 - changes, 0) * staying
+
+    def _least(self, count: int) -> float:
+        return min(self._floor, 1 / count)
+
+    def _after(self, weights: list[float], hits: list[float]) -> list[float]:
+        """Return the weights after an example, from what each model gave to what came true."""
+        awake = [(weight, hit) for weight, hit in zip(weights, hits, strict=True) if not math.isnan(hit)]
+        if not awake:
+            return weights
+        scale = sum(weight for weight, _ in awake) / sum(weight * hit for weight, hit in awake)
+        grown = [w if math.isnan(hit) else w * hit * scale for w, hit in zip(weights, hits, strict=True)]
+        faded = [weight**self._kept for weight in grown]
+        floor, total = self._least(len(weights)), sum(faded)
+        return [floor + (1 - len(weights) * floor) * weight / total for weight in faded]
+
+
+def _clipped(probabilities: ArrayLike) -> Array:
+    clipped: Array = np.clip(np.asarray(probabilities, np.float64), SMALLEST, 1 - SMALLEST)
+    return clipped

@@ -1,0 +1,187 @@
+"""The mix: never worse than the best model, or the best sequence of models, by more than its bound."""
+
+import math
+from collections.abc import Sequence
+from itertools import combinations, pairwise, product
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from services.rollout.hedge import SMALLEST, Hedge, mixed
+
+MODELS = "abc"
+PROBABILITY = st.sampled_from([0.0, 1.0, 0.5, 0.01, 0.99]) | st.floats(0, 1)
+ROWS = st.lists(st.tuples(st.lists(PROBABILITY, min_size=3, max_size=3), st.booleans()), min_size=1, max_size=40)
+PARAMETERS = st.tuples(
+    st.sampled_from([0.0, 1e-4, 0.01, 0.2, 1 / 3, 0.9]), st.sampled_from([1.0, 2.0, 50.0, 5000.0, math.inf])
+)
+Rows = Sequence[tuple[list[float], bool]]
+
+
+def losses(rows: Rows, hedge: Hedge) -> tuple[list[float], list[list[float]]]:
+    """Return what the mix loses at each example, with the weights before it, and what each model loses."""
+    served = []
+    for probabilities, label in rows:
+        answer = mixed([probabilities], list(hedge.weights.values()))[0]
+        served.append(-math.log(answer if label else 1 - answer))
+        hedge.fold([probabilities], [label])
+    own = [[-math.log(min(max(p if y else 1 - p, SMALLEST), 1 - SMALLEST)) for p in row] for row, y in rows]
+    return served, own
+
+
+def courses(models: int, length: int, changes: int) -> list[list[int]]:
+    """Return every sequence of models with so many changes."""
+    found = []
+    for cuts in combinations(range(1, length), changes):
+        ends = [*cuts, length]
+        for chosen in product(range(models), repeat=changes + 1):
+            if all(a != b for a, b in pairwise(chosen)):
+                spans = zip(chosen, [0, *cuts], ends, strict=True)
+                found.append([model for model, start, end in spans for _ in range(start, end)])
+    return found
+
+
+def best(own: list[list[float]], changes: int) -> float:
+    return min(
+        sum(row[model] for row, model in zip(own, course, strict=True))
+        for course in courses(len(own[0]), len(own), changes)
+    )
+
+
+@given(ROWS, PARAMETERS)
+@example([([1.0, 0.0, 0.5], True)] * 20 + [([1.0, 0.0, 0.5], False)] * 20, (0.0, math.inf))
+@example([([1.0, 0.0, 0.5], True)] * 20 + [([1.0, 0.0, 0.5], False)] * 20, (0.01, 50.0))
+def test_the_mix_is_never_worse_than_the_best_model_by_more_than_its_bound(
+    rows: Rows, parameters: tuple[float, float]
+) -> None:
+    """Whatever models say and whatever comes true."""
+    hedge = Hedge(MODELS, *parameters)
+    served, own = losses(rows, hedge)
+    assert sum(served) <= best(own, 0) + hedge.bound(len(rows)) + 1e-9
+
+
+@given(st.integers(1, 2), ROWS.filter(lambda rows: 4 <= len(rows) <= 9), PARAMETERS)
+@example(1, [([1.0, 0.0, 0.5], True)] * 8 + [([1.0, 0.0, 0.5], False)] * 8, (0.01, math.inf))
+@example(1, [([1.0, 0.0, 0.0], True)] * 8 + [([1.0, 0.0, 0.0], False)] * 8, (1e-4, 50.0))
+def test_nor_than_the_best_sequence_of_models(changes: int, rows: Rows, parameters: tuple[float, float]) -> None:
+    """With a floor the mix follows changes, at the price of log(1 / floor) for each (fixed share)."""
+    hedge = Hedge(MODELS, *parameters)
+    served, own = losses(rows, hedge)
+    assert sum(served) <= best(own, changes) + hedge.bound(len(rows), changes) + 1e-9
+
+
+def test_the_plain_bound_is_tight() -> None:
+    """Where one model is right at once and for ever, the mix loses almost ln N more, and no more."""
+    hedge = Hedge(MODELS, 0, math.inf)
+    served, own = losses([([1.0, 0.0, 0.0], True)] * 50, hedge)
+    assert hedge.bound(50) == pytest.approx(math.log(3))
+    assert sum(served) - best(own, 0) == pytest.approx(math.log(3), abs=1e-3)
+
+
+def test_the_bound_of_the_parameters() -> None:
+    """It is ln N; then ln N / window and the floor for each example that stays, and log(1 / floor) for each change."""
+    assert Hedge("ab", 0, 2000).bound(100_001) == pytest.approx(math.log(2) * (1 + 100_000 / 2000))
+    assert Hedge("ab", 0.001, math.inf).bound(1001) == pytest.approx(math.log(2) - 1000 * math.log(0.999))
+    assert Hedge("abc", 0.01, math.inf).bound(1001) == pytest.approx(math.log(3) - 1000 * math.log(0.98))
+    change = Hedge("ab", 0.001, math.inf).bound(1001, 1) - Hedge("ab", 0.001, math.inf).bound(1000)
+    assert change == pytest.approx(math.log(1000))
+    assert Hedge("a", 0.1, 10).bound(1000) == 0
+
+
+def test_two_models_by_hand() -> None:
+    """A weight is multiplied by what its model gave to what came true."""
+    hedge = Hedge("ab", 0, math.inf)
+    hedge.fold([[0.8, 0.4]], [1])
+    assert hedge.weights == pytest.approx({"a": 2 / 3, "b": 1 / 3})
+    hedge.fold([[0.8, 0.4]], [0])
+    assert hedge.weights == pytest.approx({"a": 0.4, "b": 0.6})
+
+
+def test_floor_and_window_by_hand() -> None:
+    """After the losses the old weights fade (a power, with a window), then each gets the floor of the whole."""
+    faded, floored = Hedge("ab", 0, 4), Hedge("ab", 0.1, math.inf)
+    for hedge in (faded, floored):
+        hedge.fold([[0.8, 0.4]], [1])
+    assert faded.weights["a"] / faded.weights["b"] == pytest.approx(2**0.75)
+    assert floored.weights == pytest.approx({"a": 0.1 + 0.8 * 2 / 3, "b": 0.1 + 0.8 / 3})
+
+
+@given(ROWS, PARAMETERS)
+def test_weights_are_shares_above_the_floor(rows: Rows, parameters: tuple[float, float]) -> None:
+    """They are 1 in all, and none is below the floor, or below 1/N where the floor is more than that."""
+    hedge = Hedge(MODELS, *parameters)
+    hedge.fold([row for row, _ in rows], [label for _, label in rows])
+    assert sum(hedge.weights.values()) == pytest.approx(1)
+    assert min(hedge.weights.values()) >= min(parameters[0], 1 / 3) - 1e-15
+    assert min(hedge.weights.values()) > 0
+
+
+def test_a_window_forgets() -> None:
+    """After a change the mix comes round within a few windows; without a window or floor it doesn't."""
+    before, after = [([0.9, 0.1], True)] * 2000, [([0.9, 0.1], False)] * 200
+    weights = {}
+    for window in (50, math.inf):
+        hedge = Hedge("ab", 0, window)
+        losses(before + after, hedge)
+        weights[window] = hedge.weights["b"]
+    assert weights[50] > 0.99
+    assert weights[math.inf] < 0.01
+
+
+@given(ROWS, PARAMETERS, st.sets(st.integers(0, 39)))
+def test_who_gave_no_answer_loses_what_the_mix_loses(
+    rows: Rows, parameters: tuple[float, float], silent: set[int]
+) -> None:
+    """A model is held to the examples that it answered: the bound holds over those, and the others' mix is served."""
+    heard = [([math.nan if place in silent else row[0], *row[1:]], label) for place, (row, label) in enumerate(rows)]
+    hedge = Hedge(MODELS, *parameters)
+    served, own = losses(heard, hedge)
+    assert not any(map(math.isnan, served))
+    spoken = [place for place in range(len(rows)) if place not in silent]
+    apart = sum(served[place] - own[place][0] for place in spoken)
+    assert apart <= hedge.bound(len(rows)) + 1e-9
+
+
+def test_nobody_answered() -> None:
+    """The answer is NaN, for whoever serves to refuse, and the weights stay."""
+    assert np.isnan(mixed([[math.nan, math.nan]], [0.5, 0.5])).tolist() == [True]
+    hedge = Hedge("ab", 0.01, 50)
+    hedge.fold([[0.9, 0.1]], [1])
+    before = dict(hedge.weights)
+    hedge.fold([[math.nan, math.nan]], [1])
+    assert hedge.weights == before
+
+
+def test_what_is_served() -> None:
+    """The mean of the answers by weight, of those that there are."""
+    nan = math.nan
+    found = mixed([[0.2, 0.6], [nan, 0.6], [0.2, nan], [0.0, 0.0]], [0.25, 0.75])
+    assert found.tolist() == pytest.approx([0.5, 0.6, 0.2, SMALLEST])
+
+
+def test_models_come_and_go() -> None:
+    """A new one counts 1/N, those that stay share the rest as before, and all are in the new order."""
+    hedge = Hedge("ab", 0, math.inf)
+    hedge.fold([[0.8, 0.4]], [1])
+    hedge.go_live("bca")
+    assert list(hedge.weights.items()) == [
+        ("b", pytest.approx(2 / 9)),
+        ("c", pytest.approx(1 / 3)),
+        ("a", pytest.approx(4 / 9)),
+    ]
+    hedge.go_live("bc")
+    assert hedge.weights == pytest.approx({"b": 0.4, "c": 0.6})
+    hedge.go_live("d")
+    assert hedge.weights == {"d": 1}
+    hedge.go_live("")
+    assert hedge.weights == {}
+
+
+@pytest.mark.parametrize(("probabilities", "labels"), [([[0.5]], [1]), ([[0.5, 0.5, 0.5]], [1])])
+def test_a_column_for_each_model(probabilities: Any, labels: Any) -> None:
+    """Answers of more or fewer models than are live are refused."""
+    with pytest.raises(ValueError, match=r"zip\(\)"):
+        Hedge("ab", 0, math.inf).fold(probabilities, labels)
