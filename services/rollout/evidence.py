@@ -57,7 +57,8 @@ class Evidence:
     """The evidence that the challenger is better, one pair of models and one way of asking.
 
     Where it is no better, the chance that it is ever shown to be is at most `alpha`, at whatever example one stops
-    (Ville's inequality). `bound` is the largest absolute difference, in nats. Cuts of a batch leave no trace.
+    (Ville's inequality). `bound` is the largest absolute difference, in nats. Cuts of a batch leave no trace: whoever
+    decides on what was known at the example `shown` cuts the batch behind it, and folds again from the state before.
     """
 
     def __init__(self, alpha: float, bound: float = BOUND) -> None:

@@ -65,7 +65,6 @@ class Slices:
 
     def load(self, state: SlicesState) -> None:
         for field, slices in state.items():
-            self._slices[field] = {}
             for value, held in slices.items():
                 self._slice(field, value).load(held)
 

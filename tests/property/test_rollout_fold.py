@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.rollout.evidence import BOUND, Evidence, EvidenceState, Watch, WatchState
@@ -15,7 +15,9 @@ from services.rollout.slices import Slices, SlicesState
 
 DIFFERENCE = st.floats(-BOUND, BOUND) | st.floats(-0.01, 0.01) | st.sampled_from([0.0, 2.0, -2.0])
 PROBABILITY = st.floats(0, 1) | st.sampled_from([0.0, 1.0, math.nan])
-ROW = st.tuples(DIFFERENCE, st.sampled_from("ABCDEF"), st.sampled_from("xy"), PROBABILITY, PROBABILITY, st.booleans())
+BETTER, WORSE = st.floats(1, BOUND), st.floats(-BOUND, -1)
+REST = (st.sampled_from("ABCDEF"), st.sampled_from("xy"), PROBABILITY, PROBABILITY, st.booleans())
+ROWS = st.one_of([st.lists(st.tuples(kind, *REST), max_size=80) for kind in (DIFFERENCE, BETTER, WORSE)])
 CUTS = st.sets(st.integers(1, 79)).map(sorted)
 Rows: TypeAlias = Sequence[tuple[float, str, str, float, float, bool]]
 
@@ -52,15 +54,17 @@ def fold_hedge(hedge: Hedge, rows: Rows) -> None:
 
 
 KINDS = [
-    (lambda: Evidence(0.2), fold_evidence, EvidenceState),
-    (lambda: Watch(50), fold_watch, WatchState),
-    (lambda: Slices(["carrier", "origin"], 0.4, 3), fold_slices, SlicesState),
+    (lambda: Evidence(0.5), fold_evidence, EvidenceState),
+    (lambda: Watch(5), fold_watch, WatchState),
+    (lambda: Slices(["carrier", "origin"], 0.99, 3), fold_slices, SlicesState),
     (lambda: KeptHedge("ab", 0.01, 20), fold_hedge, dict[str, float]),
 ]
 
 
 @pytest.mark.parametrize(("make", "fold", "kind"), KINDS, ids=["evidence", "watch", "slices", "hedge"])
-@given(rows=st.lists(ROW, max_size=80), cuts=CUTS, codec=st.sampled_from([msgspec.msgpack, msgspec.json]))
+@given(rows=ROWS, cuts=CUTS, codec=st.sampled_from([msgspec.msgpack, msgspec.json]))
+@example(rows=[(2.0, "A", "x", 0.9, 0.1, True)] * 40, cuts=[3, 30], codec=msgspec.msgpack)
+@example(rows=[(-2.0, "A", "x", 0.9, 0.1, True)] * 40, cuts=[3, 30], codec=msgspec.json)
 @settings(max_examples=60)
 def test_cuts_and_restarts_leave_no_trace(
     make: Callable[[], Any], fold: Callable[[Any, Rows], None], kind: Any, rows: Rows, cuts: list[int], codec: Any

@@ -145,6 +145,13 @@ def test_who_gave_no_answer_loses_what_the_mix_loses(
     assert apart <= hedge.bound(len(rows)) + 1e-9
 
 
+def test_the_weight_of_who_is_silent_stays() -> None:
+    """The others share what they had."""
+    hedge = Hedge(MODELS, 0, math.inf)
+    hedge.fold([[math.nan, 0.8, 0.4]], [1])
+    assert hedge.weights == pytest.approx({"a": 1 / 3, "b": 4 / 9, "c": 2 / 9})
+
+
 def test_nobody_answered() -> None:
     """The answer is NaN, for whoever serves to refuse, and the weights stay."""
     assert np.isnan(mixed([[math.nan, math.nan]], [0.5, 0.5])).tolist() == [True]

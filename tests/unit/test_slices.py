@@ -77,6 +77,21 @@ def test_levels_add_up_to_alpha() -> None:
     assert levels[0] > levels[1]
 
 
+def test_the_level_of_a_slice_is_its_place() -> None:
+    """The first value of a field needs the least evidence, each later one more; its interval is as sure."""
+    names = list("ABCDEFGH")
+    slices = Slices(["carrier", "origin"], 0.05, 20)
+    slices.fold([-0.5] * 8 * 200, {"carrier": names * 200, "origin": ["x"] * 8 * 200})
+    expected = []
+    for place in range(1, 9):
+        one = Evidence(0.05 / 2 * 6 / math.pi**2 / place**2)
+        one.fold([0.5] * 200)
+        expected.append((one.shown, one.interval(0.05 / 2 * 6 / math.pi**2 / place**2)))
+    assert [held.shown for held in slices.state()["carrier"].values()] == [shown for shown, _ in expected]
+    assert len({shown for shown, _ in expected}) == 8
+    assert [(worse.low, worse.high) for worse in slices.worse()[:8]] == [pytest.approx(ends) for _, ends in expected]
+
+
 def test_slices_are_bounded() -> None:
     """A field with a value of its own for each event has so many slices and one more; a value "other" is in that."""
     slices = Slices(["carrier"], 0.05, 3)
