@@ -6,7 +6,8 @@ what they have owns 1 + b * difference / bound times as much after it, and canno
 challenger is no better (Waudby-Smith and Ramdas, "Estimating means of bounded random variables by betting", JRSS B,
 2024). As nobody knows the best stake, the mean over a grid of gamblers counts. "No better" is said of every example
 given those before it (Choe and Ramdas, "Comparing sequential forecasters", Operations Research, 2024); a challenger
-that is better for a season only is better while that lasts, and is promoted on that.
+that is better for a season only is better while that lasts, and is promoted on that. An example counts once, with its
+first label: a correction comes after the bet was paid.
 """
 
 import math
@@ -57,7 +58,7 @@ class Evidence:
     """The evidence that the challenger is better, one pair of models and one way of asking.
 
     Where it is no better, the chance that it is ever shown to be is at most `alpha`, at whatever example one stops
-    (Ville's inequality). `bound` is the largest absolute difference, in nats. Cuts of a batch leave no trace: whoever
+    (Ville, 1939). `bound` is the largest absolute difference, in nats. Cuts of a batch leave no trace: whoever
     decides on what was known at the example `shown` cuts the batch behind it, and folds again from the state before.
     """
 
