@@ -22,12 +22,12 @@ LOWEST = 1e-300  # the floor where none is asked for: a weight of 0 would stay 0
 def mixed(probabilities: ArrayLike, weights: Sequence[float]) -> Array:
     """Return the probability of 1 to serve for each row of the models' own. NaN: no answer, the others' mix is served.
 
-    A row without any answer is NaN.
+    A row without any answer is NaN. A row's bits don't depend on the rows beside it.
     """
     given = _clipped(probabilities)
     counts = np.where(np.isnan(given), 0.0, np.asarray(weights))
     with np.errstate(invalid="ignore"):
-        served: Array = np.nansum(counts * given, axis=1) / counts.sum(axis=1)
+        served: Array = _totals(counts * np.nan_to_num(given)) / _totals(counts)
     return served
 
 
@@ -91,3 +91,9 @@ class Hedge:
 def _clipped(probabilities: ArrayLike) -> Array:
     clipped: Array = np.clip(np.asarray(probabilities, np.float64), SMALLEST, 1 - SMALLEST)
     return clipped
+
+
+def _totals(rows: Array) -> Array:
+    """Return the sum of each row, added from left to right."""
+    totals: Array = np.cumsum(rows, axis=1)[:, -1]
+    return totals

@@ -5,12 +5,13 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.rollout.evidence import BOUND, Evidence, EvidenceState, Watch, WatchState
-from services.rollout.hedge import Hedge
+from services.rollout.hedge import Hedge, mixed
 from services.rollout.slices import Slices, SlicesState
 
 DIFFERENCE = st.floats(-BOUND, BOUND) | st.floats(-0.01, 0.01) | st.sampled_from([0.0, 2.0, -2.0])
@@ -81,3 +82,12 @@ def test_cuts_and_restarts_leave_no_trace(
     assert codec.encode(piece.state()) == codec.encode(whole.state())
     if kind is SlicesState:
         assert piece.worse() == whole.worse()
+
+
+@given(st.lists(st.lists(PROBABILITY, min_size=19, max_size=19), min_size=1, max_size=9), st.sampled_from("CF"))
+def test_a_served_row_knows_nothing_of_the_others(rows: list[list[float]], order: Any) -> None:
+    """What is served is the same to the last bit for a row alone and among others, however they lie in memory."""
+    weights = [place / 190 for place in range(1, 20)]
+    together = mixed(np.array(rows, order=order), weights)
+    alone = np.concatenate([mixed([row], weights) for row in rows])
+    assert together.tobytes() == alone.tobytes()
