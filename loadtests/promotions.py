@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.rollout.evidence import Evidence, Watch, log_losses
+from services.rollout.slices import Slices
 
 Array: TypeAlias = NDArray[np.float64]
 Draw: TypeAlias = Callable[[np.random.Generator, int], Array]  # so many differences, champion's loss - challenger's
@@ -28,6 +29,7 @@ ALPHA = 0.05
 APART = 1e6  # examples between false rollbacks, at least, on average
 EXAMPLES = 20_000
 LOOK = 1000  # the interval is looked at after so many examples
+CARRIERS = [f"{place:X}" for place in range(16)]  # each a sixteenth of the events; the last one's slice is ruined
 GOOD, BAD, BAR = 50_000, 2000, 1000  # examples before the flip, after it, and within which it must be found
 TURNS = {  # how the predecessor answers while labels are flipped: 1 as before, -1 when it has come round to them
     "its predecessor learns it within 500": 1 - 2 * np.minimum(np.arange(BAD) / 500, 1),
@@ -49,6 +51,9 @@ def main() -> None:
     met = [
         *(false_promotions(name, draw, given.runs, given.seed) for name, draw in equals(old).items()),
         power(old, new, few, given.seed),
+        false_names(old, few, given.seed),
+        ruins("a challenger 3 % better elsewhere", (old, new, 0.05), few, given.seed),
+        ruins("one 5 % better elsewhere", (old, 0.3, 0.07), few, given.seed),
         *rollbacks(old, new, few, given.seed),
     ]
     print("every bar is met" if all(met) else "a bar is missed")
@@ -163,6 +168,58 @@ def power(old: float, new: float, runs: int, seed: int) -> bool:
 def interval(evidence: Evidence, differences: Array) -> tuple[float, float]:
     evidence.fold(differences)
     return evidence.interval(ALPHA)
+
+
+# Slices
+
+
+def false_names(noise: float, runs: int, seed: int) -> bool:
+    """Count A/A pairs of which a slice is named."""
+    found = 0
+    for run in range(runs):
+        rng = np.random.default_rng([seed, run])
+        slices = Slices(["carrier"], ALPHA, len(CARRIERS))
+        slices.fold(pair(rng, EXAMPLES, noise, noise), {"carrier": rng.choice(CARRIERS, EXAMPLES).tolist()})
+        found += bool(slices.worse())
+    met = found <= ALPHA * runs
+    print(f"{len(CARRIERS)} slices, equal noise: one is named in {found} of {runs} {bar(f'{ALPHA:.0%}', met=met)}")
+    return met
+
+
+def ruins(name: str, models: tuple[float, float, float], runs: int, seed: int) -> bool:
+    """Let a challenger win on average and ruin a slice: it is to be held back, or rolled back later, the slice named.
+
+    `models` are both noises, and the part of its answers in that slice that are turned.
+    """
+    held = later = 0
+    means = list[tuple[float, float]]()
+    for run in range(runs):
+        differences, carriers = ruined(np.random.default_rng([seed, run]), *models)
+        means.append((differences.mean(), differences[carriers == CARRIERS[-1]].mean()))
+        before = named(differences, carriers, shown(differences) or EXAMPLES)
+        held += before
+        later += not before and named(differences, carriers, EXAMPLES)
+    met = held + later >= 0.9 * runs
+    overall, there = np.mean(means, axis=0)
+    print(f"{name}, {overall:+.3f} nats over all, {there:+.2f} in one of {len(CARRIERS)} slices: {held} of {runs} held")
+    print(f"  back, {later} promoted before and the slice named within {EXAMPLES:,} examples {bar('90 %', met=met)}")
+    return met
+
+
+def ruined(rng: np.random.Generator, old: float, new: float, part: float) -> tuple[Array, NDArray[np.str_]]:
+    """Return differences and carriers; of the last carrier's answers a part are turned."""
+    odds, carriers = truth(rng, EXAMPLES), rng.choice(CARRIERS, EXAMPLES)
+    labels = rng.random(EXAMPLES) < chance(odds)
+    turned = (carriers == CARRIERS[-1]) & (rng.random(EXAMPLES) < part)
+    answers = np.where(turned, -odds, odds) + rng.normal(0, new, EXAMPLES)
+    return apart(labels, odds + rng.normal(0, old, EXAMPLES), answers), carriers
+
+
+def named(differences: Array, carriers: NDArray[np.str_], until: int) -> bool:
+    """Say whether the ruined slice, and no other, is named by then."""
+    slices = Slices(["carrier"], ALPHA, len(CARRIERS))
+    slices.fold(differences[:until], {"carrier": carriers[:until].tolist()})
+    return [worse.value for worse in slices.worse()] == CARRIERS[-1:]
 
 
 # A model that turned bad
