@@ -17,6 +17,7 @@ INPUTS = {  # what each service's consumer group reads
     "inference": ("features",),
     "labels": ("scored", "labels"),
     "learner": ("examples",),
+    "trainer": ("examples",),
 }
 WORDS = {"label": "in time", "timeout": "never came", "corrected": "corrections", "unmet": "without a prediction"}
 PATIENCE_S = 3.0

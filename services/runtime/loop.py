@@ -20,6 +20,7 @@ from services.runtime.stage import Stage
 from services.runtime.transport import Sink, Source
 
 log = logging.getLogger(__name__)
+GATHERED_BYTES = 8 << 20
 
 
 class Loop:
@@ -27,7 +28,8 @@ class Loop:
 
     `topics` are co-partitioned: partition p of each of them belongs to the stage's partition p. `batch` bounds what is
     in memory and in a transaction; a slow stage therefore slows its reading, and nothing else grows. What a stage has
-    no room for stays in the log, unread, until it has.
+    no room for stays in the log, unread, until it has. What is there is folded at once, unless `gather_s` says for how
+    many seconds more is gathered: for a stage that pays by the batch.
     """
 
     def __init__(
@@ -40,13 +42,14 @@ class Loop:
         *,
         batch: int = 2000,
         poll_s: float = 0.2,
+        gather_s: float = 0.0,
         snapshot_every_s: float = 10.0,
         clock: Clock | None = None,
         writer: Executor | None = None,
         health: Health | None = None,
     ) -> None:
         self._stage, self._source, self._sink, self._snapshots = stage, source, sink, snapshots
-        self._topics, self._batch, self._poll_s = list(topics), batch, poll_s
+        self._topics, self._batch, self._poll_s, self._gather_s = list(topics), batch, poll_s, gather_s
         self._clock = clock or SystemClock()
         self._saver = Saver(snapshots, stage, self._offsets, self._clock, snapshot_every_s, writer)
         self._next: dict[Position, int] = {}  # the first offset not folded yet
@@ -98,6 +101,8 @@ class Loop:
         self._hold_back()
         self._health.enter(READ)
         polled = self._source.poll(self._batch, self._poll_s)
+        if polled and self._gather_s and not self._muted:
+            polled = self._gather(polled)
         self._health.enter(FOLD)
         self._ahead = True
         records = self._live(self._current(polled))
@@ -109,6 +114,19 @@ class Loop:
             self._commit(records, outgoing)
         self._ahead = False
         self._saver.save_due()
+
+    def _gather(self, polled: list[Record]) -> list[Record]:
+        """Read on for a while, as long as the batch has room; what has to be restored meanwhile ends it."""
+        end = self._clock.now() + self._gather_s
+        size = sum(len(record.value) for record in polled)
+        while self._clock.now() < end and not (self._stopping or self._muted):
+            if len(polled) >= self._batch or size >= GATHERED_BYTES:
+                break
+            self._health.enter(READ)
+            more = self._source.poll(self._batch - len(polled), self._poll_s)
+            size += sum(len(record.value) for record in more)
+            polled += more
+        return polled
 
     def _current(self, polled: Sequence[Record]) -> Sequence[Record]:
         """Leave out what was read of partitions that went in the same poll; one that is back is read again."""

@@ -65,6 +65,7 @@ def serve(
     stage: Stage,
     fingerprint: str,
     health: Health,
+    gather_s: float = 0.0,
 ) -> None:
     """Drive a stage over its input topics until SIGTERM or SIGINT; `fingerprint` names what its snapshots depend on."""
     snapshots = Snapshots(settings.data, stream.name, name, fingerprint, settings.snapshots)
@@ -79,6 +80,7 @@ def serve(
         snapshots,
         batch=settings.batch,
         poll_s=settings.poll_s,
+        gather_s=gather_s,
         snapshot_every_s=settings.snapshot_every_s,
         health=health,
     )

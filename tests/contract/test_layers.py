@@ -27,6 +27,7 @@ HOMES = {
         "ingestion/producer.py",
     },
     "cryptography": {"runtime/signing.py"},
+    "deltalake": {"trainer/store.py"},
     "fsspec": {"runtime/remote_store.py"},
     "numba": {"features/kernels.py"},
     "river": {"learner/model.py"},

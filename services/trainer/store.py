@@ -1,0 +1,195 @@
+"""The offline store: the examples of one feature set as a Delta table, appended exactly once.
+
+An append carries a Delta application transaction: in one commit the rows become visible and the table notes the next
+offset of `examples`. Whatever comes again, in whatever batches, is known by that and adds nothing; of two that append
+the same rows at once, one fails. Readers pin a version: it gives the same rows for as long as versions are kept.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import pyarrow as pa
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake.exceptions import CommitFailedError, DeltaError
+
+from services.runtime.errors import Retry, Stop
+from services.runtime.records import Record
+from services.runtime.stream import Stream
+from services.trainer.examples import DATE, ORIGIN, Rows, TrainingSet, training_set
+
+_FEATURE_SET, _COLUMNS = "thalweg.feature_set", "thalweg.columns"
+_KEPT = ("delta.logRetentionDuration", "delta.deletedFileRetentionDuration")
+_AWAY = re.compile(r"\(os error \d+\)|\bOs \{ code|\bGeneric \w+ error\b|already exists|Invalid table version")
+
+
+class ExampleStore:
+    """The table of a stream's feature set, in a folder of its own below `root`, a folder or a URL that deltalake takes.
+
+    A version can be read for `keep_days` after the next one was made, and longer until `tidy` is called.
+    """
+
+    def __init__(self, root: str, stream: Stream, keep_days: int = 30) -> None:
+        self.place = f"{root.rstrip('/')}/{stream.name}/examples/{stream.feature_set.rpartition(':')[2]}"
+        self._stream, self._keep_days, self._rows = stream, keep_days, Rows(stream)
+        self._topic = stream.topic("examples")
+        self._table: DeltaTable | None = None
+        self._identity = ""
+
+    @property
+    def identity(self) -> str:
+        """The table's own id: another table in the same place has another. The table is made if there is none."""
+        with self._edge():
+            self._fresh()
+        return self._identity
+
+    def position(self, partition: int) -> int:
+        """Return the first offset of `examples` that the table has not seen."""
+        with self._edge():
+            return self._seen(self._fresh(), partition)
+
+    def append(self, partition: int, records: Sequence[Record]) -> int:
+        """Add what is new of these records, in one commit; return how many rows that is.
+
+        Raise Retry if they may not all be there, Stop if the table holds other examples at these offsets.
+        """
+        with self._edge():
+            table = self._fresh()
+            seen = self._seen(table, partition)
+            if old := [record for record in records if record.offset < seen]:
+                self._compare(table, old[-1])
+            new = [record for record in records if record.offset >= seen]
+            if not new:
+                return 0
+            rows = self._rows.read(new)
+            write_deltalake(table, rows, mode="append", commit_properties=self._commit(partition, new[-1].offset + 1))
+            return len(rows)
+
+    def tidy(self) -> None:
+        """Compact each day's files into one, and remove the files of versions that are kept no longer."""
+        with self._edge():
+            table = self._fresh()
+            table.optimize.compact()
+            table.vacuum(dry_run=False, full=True)
+
+    def version(self) -> int:
+        """Return the newest version that this process knows of."""
+        with self._edge():
+            return (self._table or self._fresh()).version()
+
+    def training_set(self, version: int | None = None, until: int | None = None) -> TrainingSet:
+        """Read a version, the newest if none is named; of it only labels known at `until` (microseconds since 1970).
+
+        The same bytes each time, whatever was appended or compacted since. Stop if the version is kept no longer.
+        """
+        with self._edge():
+            pinned = self._fresh().version() if version is None else version
+            return training_set(pinned, self._stream.columns, self._read(pinned), until)
+
+    def _read(self, version: int) -> pa.Table:
+        try:
+            return pa.table(DeltaTable(self.place, version=version).scan(self._rows.schema.names)).cast(
+                self._rows.schema
+            )
+        except Exception as error:  # deltalake raises plain ones from within a scan
+            if _AWAY.search(str(error)) and "not found" not in str(error):
+                raise
+            raise Stop(
+                f"{self.place}: version {version} can't be read. Versions are kept for {self._keep_days} days"
+                f" (THALWEG_TRAINER_KEEP_DAYS); train on a newer one: {_brief(error)}"
+            ) from error
+
+    def _compare(self, table: DeltaTable, record: Record) -> None:
+        """Stop if the table knows other examples of this offset: then it was filled from another log."""
+        found = pa.table(table.scan(["event_id"], f"{ORIGIN} = {record.offset}"))
+        if sorted(found["event_id"].to_pylist()) != sorted(self._rows.read([record])["event_id"].to_pylist()):
+            raise Stop(
+                f"{self.place} holds other examples of {self._topic}[{record.partition}]@{record.offset} than the log:"
+                " it was filled from another one. Move it away, or name another place in THALWEG_TRAINER_STORE"
+            )
+
+    def _seen(self, table: DeltaTable, partition: int) -> int:
+        return table.transaction_version(self._application(partition)) or 0
+
+    def _commit(self, partition: int, end: int) -> CommitProperties:
+        return CommitProperties(app_transactions=[Transaction(self._application(partition), end)])
+
+    def _application(self, partition: int) -> str:
+        return f"{self._topic}/{partition}"
+
+    # The table
+
+    def _fresh(self) -> DeltaTable:
+        """Return the table as it is now, whoever wrote to it."""
+        if self._table is None:
+            self._table = self._open()
+        else:
+            self._table.update_incremental()
+        return self._table
+
+    def _open(self) -> DeltaTable:
+        if not DeltaTable.is_deltatable(self.place):
+            if self._identity:
+                raise Retry(
+                    f"the table {self.place} is gone. Put it back, or start again to fill a new one from the log"
+                )
+            self._create()
+        table = DeltaTable(self.place)
+        self._check(table)
+        if any(table.metadata().configuration.get(name) != value for name, value in self._kept().items()):
+            table.alter.set_table_properties(self._kept())
+        return table
+
+    def _create(self) -> None:
+        named = {_FEATURE_SET: self._stream.feature_set, _COLUMNS: "\n".join(self._stream.columns)}
+        DeltaTable.create(
+            self.place,
+            self._rows.schema,
+            partition_by=[DATE],
+            name=self._topic,
+            description=f"Labelled examples of {self._stream.feature_set}",
+            configuration=named | self._kept(),
+            raise_if_key_not_exists=False,
+        )
+
+    def _kept(self) -> dict[str, str]:
+        return dict.fromkeys(_KEPT, f"interval {self._keep_days} days")
+
+    def _check(self, table: DeltaTable) -> None:
+        known, identity = table.metadata().configuration, str(table.metadata().id)
+        columns = known.get(_COLUMNS, "").split("\n")
+        if known.get(_FEATURE_SET) != self._stream.feature_set or columns != list(self._stream.columns):
+            raise Stop(
+                f"{self.place} holds {known.get(_FEATURE_SET) or 'no examples of ours'}, expected"
+                f" {self._stream.feature_set}. Move it away, or name another place in THALWEG_TRAINER_STORE"
+            )
+        if self._identity not in ("", identity):
+            raise Stop(f"{self.place} is another table than before. Start again: it is filled from the log")
+        self._identity = identity
+
+    @contextmanager
+    def _edge(self) -> Iterator[None]:
+        """Turn deltalake's errors into ours. After one the table is opened anew."""
+        try:
+            yield
+        except (Retry, Stop):
+            self._table = None
+            raise
+        except (OSError, CommitFailedError) as error:
+            self._table = None
+            raise Retry(f"the store of examples at {self.place}: {_brief(error)}") from error
+        except DeltaError as error:
+            self._table = None
+            if _AWAY.search(str(error)):
+                raise Retry(f"the store of examples at {self.place}: {_brief(error)}") from error
+            raise Stop(
+                f"{self.place} can't be used: {_brief(error)}. Mend it, or move it away and start again: a new table is"
+                " filled from the log, as far back as that is kept"
+            ) from error
+
+
+def _brief(error: Exception) -> str:
+    """Return what a vendor's error says, on one line, without colours and stack."""
+    lines = re.sub(r"\x1b\[\d*m", "", str(error)).replace("↳", "").split("\n")
+    said = [line.strip() for line in lines if line.strip() and not re.match(r"\s*\d+: ", line)]
+    return ": ".join(said)[:300]
