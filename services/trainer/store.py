@@ -20,7 +20,7 @@ from services.trainer.examples import DATE, ORIGIN, Rows, TrainingSet, training_
 
 _FEATURE_SET, _COLUMNS = "thalweg.feature_set", "thalweg.columns"
 _KEPT = ("delta.logRetentionDuration", "delta.deletedFileRetentionDuration")
-_AWAY = re.compile(r"\(os error \d+\)|\bOs \{ code|\bGeneric \w+ error\b|already exists|Invalid table version")
+_AWAY = re.compile(r"\(os error \d+\)|\bOs \{ code|\bGeneric \w+ error\b|already exists")
 
 
 class ExampleStore:
@@ -88,9 +88,8 @@ class ExampleStore:
 
     def _read(self, version: int) -> pa.Table:
         try:
-            return pa.table(DeltaTable(self.place, version=version).scan(self._rows.schema.names)).cast(
-                self._rows.schema
-            )
+            table = DeltaTable(self.place, version=version)
+            return pa.table(table.scan(self._rows.schema.names)).cast(self._rows.schema)
         except Exception as error:  # deltalake raises plain ones from within a scan
             if _AWAY.search(str(error)) and "not found" not in str(error):
                 raise
@@ -128,17 +127,22 @@ class ExampleStore:
         return self._table
 
     def _open(self) -> DeltaTable:
+        if self._gone():
+            raise self._missing()
         if not DeltaTable.is_deltatable(self.place):
-            if self._identity:
-                raise Retry(
-                    f"the table {self.place} is gone. Put it back, or start again to fill a new one from the log"
-                )
             self._create()
         table = DeltaTable(self.place)
         self._check(table)
         if any(table.metadata().configuration.get(name) != value for name, value in self._kept().items()):
             table.alter.set_table_properties(self._kept())
         return table
+
+    def _gone(self) -> bool:
+        """Whether there was a table and is none: removed, or on a disk that is not there any more."""
+        return bool(self._identity) and not DeltaTable.is_deltatable(self.place)
+
+    def _missing(self) -> Retry:
+        return Retry(f"{self.place} is gone. Put it back, or start again: a new one is filled from the log")
 
     def _create(self) -> None:
         named = {_FEATURE_SET: self._stream.feature_set, _COLUMNS: "\n".join(self._stream.columns)}
@@ -182,6 +186,8 @@ class ExampleStore:
             self._table = None
             if _AWAY.search(str(error)):
                 raise Retry(f"the store of examples at {self.place}: {_brief(error)}") from error
+            if self._gone():
+                raise self._missing() from error
             raise Stop(
                 f"{self.place} can't be used: {_brief(error)}. Mend it, or move it away and start again: a new table is"
                 " filled from the log, as far back as that is kept"

@@ -153,6 +153,7 @@ WHICH = st.integers(0, MEMBERS - 1)
 PARTITION, NUMBER = st.integers(0, PARTITIONS - 1), st.integers(0, 60)
 ROOM = 1  # values of one input that may wait for the other before it is read on
 INTERVALS = st.sampled_from([0.0, 0.05, 1000.0])
+GATHERED = st.sampled_from([0.0, 0.0, 0.03])  # seconds
 
 
 class Machine(RuleBasedStateMachine):
@@ -240,14 +241,21 @@ class Machine(RuleBasedStateMachine):
     # Members come and go
 
     @precondition(lambda self: len(self.members) < MEMBERS)
-    @rule(batch=st.sampled_from([1, 2, 3, 50]), every_s=INTERVALS, takes_first=st.booleans(), share=st.booleans())
-    def start(self, batch: int, every_s: float, *, takes_first: bool, share: bool) -> None:
+    @rule(
+        batch=st.sampled_from([1, 2, 3, 50]),
+        every_s=INTERVALS,
+        gather_s=GATHERED,
+        takes_first=st.booleans(),
+        share=st.booleans(),
+    )
+    def start(self, batch: int, every_s: float, gather_s: float, *, takes_first: bool, share: bool) -> None:
         source = Source(self.log, self.faults, takes_first=takes_first)
         stage = Stage(type(self).build, self.faults, self.check_opened)
         snapshots = Snapshots(self.data, "s", "x", "rule")
         snapshots._store = Disk(self.data / "state", self.faults)
         parts = (stage, source, Sink(self.log, source, self.faults), snapshots)
         more = {"batch": batch, "snapshot_every_s": every_s, "clock": self.clock, "writer": Inline()}
+        more["gather_s"] = gather_s
         self.members.append(Member(source, stage, Loop(self.topics, *parts, **more)))
         if share or len(self.members) == 1:
             self.log.share([member.source for member in self.members])
@@ -333,7 +341,7 @@ class Machine(RuleBasedStateMachine):
         self.faults.armed.clear()
         self.append([1] * (2 * PARTITIONS))
         if not self.members:
-            self.start(batch=3, every_s=0.05, takes_first=False, share=True)
+            self.start(batch=3, every_s=0.05, gather_s=0.0, takes_first=False, share=True)
         self.log.share([member.source for member in self.members])
         for _ in range(30):
             for member in self.members:

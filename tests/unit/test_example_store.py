@@ -1,0 +1,301 @@
+"""The offline store: appended exactly once, pinned by version, and never taken for what it is not."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pytest
+from deltalake import DeltaTable
+
+from services.runtime.errors import Retry, Stop
+from services.runtime.frames import micros, rows
+from services.trainer.examples import TrainingSet
+from services.trainer.store import ExampleStore
+from tests.lessons import COLUMNS, FRAME, STREAM
+from tests.stored import HOUR, expected, ids, records
+
+DAY = 86_400
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ExampleStore:
+    return ExampleStore(str(tmp_path), STREAM)
+
+
+def digest(found: TrainingSet) -> list[object]:
+    """Return all that a training set holds but its version, bit for bit."""
+    values = [getattr(found, field.name) for field in fields(found) if field.name != "version"]
+    return [value.tobytes() if isinstance(value, np.ndarray) else value for value in values]
+
+
+def logged(store: ExampleStore) -> Path:
+    return Path(store.place) / "_delta_log"
+
+
+# Appending
+
+
+def test_every_column_comes_back(store: ExampleStore) -> None:
+    """The table holds each column of `examples` bit for bit, beside the event's date and the record's offset."""
+    sent = records(2, size=20)
+    assert store.append(0, sent) == 40
+    found = store._read(store.version()).sort_by("offset")
+    batches = pa.Table.from_batches([FRAME.decode(record) for record in sent])
+    assert found.select(batches.schema.names).combine_chunks() == batches.cast(
+        found.select(batches.schema.names).schema
+    )
+    assert found["examples_offset"].to_pylist() == [0] * 20 + [2] * 20
+    assert found["event_date"].to_pylist() == batches["event_time"].cast(pa.date32()).to_pylist()
+    assert {path.name for path in Path(store.place).glob("event_date=*")} == {
+        f"event_date=1970-01-0{day}" for day in (1, 2)
+    }
+
+
+def test_what_comes_again_adds_nothing(store: ExampleStore, tmp_path: Path) -> None:
+    """After a crash between the table's commit and the offsets' the batch comes again, to another process."""
+    sent = records(6)
+    store.append(0, sent[:3])
+    version = store.version()
+    again = ExampleStore(str(tmp_path), STREAM)
+    assert again.append(0, sent[:3]) == 0
+    assert (again.version(), again.position(0)) == (version, 5)
+
+
+def test_an_overlap_adds_only_what_is_new(store: ExampleStore) -> None:
+    """Batches are cut anywhere: the table takes up each record once."""
+    sent = records(6)
+    assert [store.append(0, sent[cut]) for cut in (slice(0, 3), slice(1, 5), slice(0, 6), slice(5, 6))] == [9, 6, 3, 0]
+    assert ids(store) == expected(18)
+    assert store.position(0) == sent[-1].offset + 1
+
+
+def test_of_two_that_append_the_same_one_fails(store: ExampleStore, tmp_path: Path) -> None:
+    """A process that was thought dead can't add its batch after its successor did, nor the other way round."""
+    other = ExampleStore(str(tmp_path), STREAM)
+    sent = records(2)
+    assert store.identity == other.identity
+    stale = other._fresh()
+    store.append(0, sent)
+    other._fresh = lambda: stale  # type: ignore[method-assign]
+    with pytest.raises(Retry, match="transaction"):
+        other.append(0, sent)
+    del other._fresh  # type: ignore[method-assign]
+    assert other.append(0, sent) == 0
+    assert ids(other) == expected(6)
+
+
+def test_partitions_do_not_share_a_position(store: ExampleStore) -> None:
+    """Each partition of `examples` is a transaction of its own."""
+    first, second = records(2)[:1], [msgspec.structs.replace(records(2)[1], partition=1, offset=0)]
+    assert (store.append(0, first), store.append(1, second)) == (3, 3)
+    assert ids(store) == expected(6)
+
+
+def test_a_long_log_of_commits_forgets_no_position(store: ExampleStore, tmp_path: Path) -> None:
+    """Checkpoints carry the position, and outlive the log's old files, which are removed."""
+    sent = records(230, size=1)
+    for record in sent[:120]:
+        store.append(0, [record])
+    for path in logged(store).iterdir():
+        os.utime(path, (time.time() - 40 * DAY,) * 2)
+    for record in sent[120:]:
+        store.append(0, [record])
+    assert not (logged(store) / f"{5:020d}.json").exists(), "nothing was cleaned up, so nothing is tested"
+    again = ExampleStore(str(tmp_path), STREAM)
+    assert again.append(0, sent) == 0
+    assert ids(again) == expected(230)
+
+
+# Tidying
+
+
+def test_tidying_changes_no_row_and_leaves_a_file_a_day(store: ExampleStore) -> None:
+    """Compaction merges a day's files; position and rows are the same."""
+    for record in records(10):
+        store.append(0, [record])
+    before = digest(store.training_set())
+    store.tidy()
+    assert digest(store.training_set()) == before
+    assert len(DeltaTable(store.place).file_uris()) == 2
+    assert (store.append(0, records(10)), store.append(0, records(11))) == (0, 3)
+
+
+def test_a_pinned_version_gives_the_same_bytes(store: ExampleStore) -> None:
+    """Whatever is appended, compacted and vacuumed since."""
+    sent = records(20)
+    pinned = {}
+    for n in range(0, 20, 4):
+        store.append(0, sent[n : n + 4])
+        found = store.training_set()
+        pinned[found.version] = digest(found)
+        store.tidy()
+    assert len(pinned) == 5
+    assert {version: digest(store.training_set(version)) for version in pinned} == pinned
+
+
+def test_versions_are_kept_for_the_stated_time(store: ExampleStore, tmp_path: Path) -> None:
+    """The table itself says so, for any tool that vacuums it, and a new setting reaches a table that is there."""
+    store.append(0, records(1))
+    kept = ("delta.logRetentionDuration", "delta.deletedFileRetentionDuration")
+    for days in (30, 30, 7):
+        again = ExampleStore(str(tmp_path), STREAM, days)
+        assert again.identity == store.identity
+        found = DeltaTable(store.place)
+        assert [found.metadata().configuration[name] for name in kept] == [f"interval {days} days"] * 2
+    assert found.version() == 2, "what is said already is not said again"
+
+
+def test_a_version_that_is_kept_no_longer(store: ExampleStore) -> None:
+    """It is refused by its number, and never read in part."""
+    for record in records(4):
+        store.append(0, [record])
+    old = store.version()
+    store.tidy()
+    DeltaTable(store.place).vacuum(0, dry_run=False, enforce_retention_duration=False)
+    with pytest.raises(Stop, match=f"version {old} can't be read. Versions are kept for 30 days"):
+        store.training_set(old)
+    with pytest.raises(Stop, match="version 99 can't be read"):
+        store.training_set(99)
+    assert len(store.training_set()) == 12
+
+
+# Reading
+
+
+def test_a_training_set_is_in_the_order_in_which_labels_came(store: ExampleStore) -> None:
+    """By label time, then by place in the log; each row is that of one example."""
+    store.append(0, records(10))
+    found = store.training_set()
+    batches = [FRAME.decode(record) for record in records(10)]
+    whole = pa.Table.from_batches(batches).combine_chunks()
+    order = np.lexsort((whole["offset"].to_numpy(), micros(whole["label_time"].chunk(0))))
+    assert found.features.tobytes() == np.asarray(rows(whole["features"].chunk(0)))[order].tobytes()
+    assert found.labels.tolist() == whole["label"].to_numpy()[order].tolist()
+    assert found.event_times.tolist() == micros(whole["event_time"].chunk(0))[order].tolist()
+    assert found.label_times.tolist() == sorted(micros(whole["label_time"].chunk(0)).tolist())
+    assert [found.keys[code] for code in found.key_codes] == whole["key"].take(pa.array(order)).to_pylist()
+    assert (found.keys, found.columns, found.version) == (("k0", "k1", "k2", "k3"), COLUMNS, store.version())
+    assert (found.features.dtype, found.features.shape, len(found)) == (np.float32, (30, 3), 30)
+
+
+def test_until_leaves_out_what_was_not_known(store: ExampleStore) -> None:
+    """What was known at a time is a first part of what was known later, its last moment included."""
+    store.append(0, records(10))
+    whole = store.training_set()
+    for until in (-HOUR, 0, 7 * HOUR, 7 * HOUR - 1, 100 * HOUR):
+        known = store.training_set(until=until)
+        assert len(known) == sum(whole.label_times <= until)
+        assert known.features.tobytes() == whole.features[: len(known)].tobytes()
+
+
+def test_a_table_without_rows(store: ExampleStore) -> None:
+    found = store.training_set()
+    assert (found.features.shape, found.labels.shape, found.keys) == ((0, 3), (0,), ())
+
+
+# What is not ours, and what is away
+
+
+def test_another_feature_set_has_another_table(store: ExampleStore, tmp_path: Path) -> None:
+    """Rows of two feature sets never stand in one table, and the older one stays as it is."""
+    other = ExampleStore(str(tmp_path), msgspec.structs.replace(STREAM, feature_set="made:1"))
+    store.append(0, records(1))
+    assert other.position(0) == 0
+    assert Path(other.place).name == "1"
+    assert (ids(store), ids(other)) == (expected(3), [])
+
+
+@pytest.mark.parametrize("change", [{"feature_set": "else:0"}, {"columns": ("x", "z", "y")}])
+def test_a_table_of_something_else_is_refused(store: ExampleStore, tmp_path: Path, change: dict[str, object]) -> None:
+    """A table says which feature set and columns it holds, wherever somebody has put it."""
+    other = ExampleStore(str(tmp_path), msgspec.structs.replace(STREAM, **change))
+    other.append(0, [])
+    assert other.place == store.place
+    with pytest.raises(Stop, match=r"holds \w+:0, expected made:0. Move it away, or name another place in THALWEG"):
+        store.append(0, records(1))
+
+
+def test_a_foreign_table_is_refused(store: ExampleStore) -> None:
+    """It is left as it was found."""
+    schema = pa.schema([pa.field("x", pa.int64())])
+    DeltaTable.create(store.place, schema)
+    with pytest.raises(Stop, match="holds no examples of ours, expected made:0"):
+        store.append(0, records(1))
+    assert DeltaTable(store.place).version() == 0
+
+
+def test_a_damaged_table_is_refused(store: ExampleStore, tmp_path: Path) -> None:
+    """What to do is said, on one line."""
+    store.append(0, records(1))
+    (logged(store) / f"{1:020d}.json").write_text("{garbage")
+    with pytest.raises(Stop, match=r"can't be used: .*Mend it, or move it away and start again") as found:
+        ExampleStore(str(tmp_path), STREAM).append(0, records(2))
+    assert "\n" not in str(found.value)
+
+
+def test_a_table_of_another_log_is_refused(store: ExampleStore) -> None:
+    """A log that began anew reuses offsets; its examples are neither mixed with the old nor passed over."""
+    store.append(0, records(3))
+    other = [msgspec.structs.replace(record, value=records(9)[8].value) for record in records(2)]
+    with pytest.raises(Stop, match=r"other examples of made.examples\[0\]@2 than the log: it was filled from another"):
+        store.append(0, other)
+
+
+def test_a_store_that_is_away_is_waited_for(tmp_path: Path) -> None:
+    """A folder that can't be made is a Retry that names the place; once it can, all is well."""
+    (tmp_path / "made").write_text("in the way")
+    store = ExampleStore(str(tmp_path), STREAM)
+    for act in (lambda: store.identity, lambda: store.append(0, records(1)), store.tidy, store.training_set):
+        with pytest.raises(Retry, match=r"the store of examples at .*made/examples/0: .*NotADirectory"):
+            act()
+    (tmp_path / "made").unlink()
+    assert store.append(0, records(1)) == 3
+
+
+def test_a_table_that_is_gone_is_waited_for(store: ExampleStore, tmp_path: Path) -> None:
+    """A disk that is not mounted any more looks like that: no second table is begun beside it. It may come back."""
+    store.append(0, records(1))
+    shutil.move(store.place, tmp_path / "aside")
+    for _ in range(2):
+        with pytest.raises(Retry, match=r"is gone\. Put it back, or start again: a new one is filled from the log"):
+            store.append(0, records(2))
+    with pytest.raises(Retry, match="is gone"):
+        store.position(0)
+    shutil.rmtree(store.place, ignore_errors=True)
+    shutil.move(tmp_path / "aside", store.place)
+    assert store.append(0, records(2)) == 3
+
+
+def test_another_table_in_its_place_is_refused(store: ExampleStore, tmp_path: Path) -> None:
+    """A process fills one table: what it counts as done is done there."""
+    store.append(0, records(2))
+    shutil.rmtree(store.place)
+    with pytest.raises(Retry):
+        store.append(0, records(3))
+    ExampleStore(str(tmp_path), STREAM).append(0, records(1))
+    with pytest.raises(Stop, match=r"is another table than before\. Start again: it is filled from the log"):
+        store.append(0, records(3))
+
+
+def test_an_unknown_kind_of_place_is_refused(tmp_path: Path) -> None:
+    store = ExampleStore("nosuch://bucket", STREAM)
+    with pytest.raises(Stop, match="Unknown scheme: nosuch"):
+        store.position(0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_each_call_sees_what_others_did(store: ExampleStore, tmp_path: Path) -> None:
+    """Another process compacts meanwhile; appends go on and nothing is added twice."""
+    other = ExampleStore(str(tmp_path), STREAM)
+    acts: list[Callable[[], object]] = [other.tidy, lambda: other.append(0, records(6)), other.tidy]
+    for n, act in enumerate(acts, 1):
+        store.append(0, records(2 * n + 1))
+        act()
+    assert (store.append(0, records(9)), other.append(0, records(9))) == (6, 0)
+    assert ids(other) == expected(27)
