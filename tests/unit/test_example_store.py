@@ -99,17 +99,19 @@ def test_partitions_do_not_share_a_position(store: ExampleStore) -> None:
 
 def test_a_long_log_of_commits_forgets_no_position(store: ExampleStore, tmp_path: Path) -> None:
     """Checkpoints carry the position, and outlive the log's old files, which are removed."""
-    sent = records(230, size=1)
-    for record in sent[:120]:
+    sent = records(40, size=1)
+    store.append(0, sent[:1])
+    DeltaTable(store.place).alter.set_table_properties({"delta.checkpointInterval": "10"})
+    for record in sent[:20]:
         store.append(0, [record])
     for path in logged(store).iterdir():
         os.utime(path, (time.time() - 40 * DAY,) * 2)
-    for record in sent[120:]:
+    for record in sent[20:]:
         store.append(0, [record])
     assert not (logged(store) / f"{5:020d}.json").exists(), "nothing was cleaned up, so nothing is tested"
     again = ExampleStore(str(tmp_path), STREAM)
     assert again.append(0, sent) == 0
-    assert ids(again) == expected(230)
+    assert ids(again) == expected(40)
 
 
 # Tidying
