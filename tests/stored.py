@@ -13,8 +13,11 @@ TOPIC = "made.examples"
 HOUR = 3_600_000_000  # microseconds
 
 
-def value(first: int, number: int = 3, label_lag: int = 2 * HOUR) -> bytes:
-    """Return what a record holds: examples of the events `first` and following, one an hour; labels come later."""
+def value(first: int, number: int = 3, *, corrects: bool = False) -> bytes:
+    """Return what a record holds: examples of the events `first` and following, one an hour; labels come later.
+
+    If it corrects, the other labels, another hour later.
+    """
     events = np.arange(first, first + number)
     at = events * HOUR
     columns = [
@@ -26,9 +29,10 @@ def value(first: int, number: int = 3, label_lag: int = 2 * HOUR) -> bytes:
         pa.array(events / 1000),
         pa.array([{"version": int(event), "score": 0.5, "weight": 1.0} for event in events], SCORE),
         pa.array([0] * number, pa.int32()),
-        pa.array((events % 2).astype(float)),
-        times(at + label_lag - (events % 3) * HOUR),
-        pa.array(["label"] * number),
+        pa.array(((events + corrects) % 2).astype(float)),
+        times(at + (2 + corrects - events % 3) * HOUR),
+        pa.array(["corrected" if corrects else "label"] * number),
+        pa.array([float(event % 2) if corrects else None for event in events], pa.float64()),
     ]
     return FRAME.encode(columns)
 

@@ -13,21 +13,21 @@ from services.runtime.records import Record
 from services.runtime.schemas import examples_frame
 from services.runtime.stream import Stream
 
-DATE, ORIGIN = "event_date", "examples_offset"
-ORDER = ("label_time", "partition", "offset")
-_TRAINED_ON = ("key", "event_time", "features", "label", *ORDER)
+DATE, ORIGIN, PLACE = "event_date", "examples_offset", "examples_row"
+_TRAINED_ON = ("key", "event_time", "partition", "offset", "features", "label", "label_time", ORIGIN, PLACE)
 
 
 class Rows:
-    """Makes rows of the table from records of `examples`: their columns, the event's date (UTC), the record's offset.
+    """Makes rows of the table from records of `examples`: their columns, the event's date (UTC), the place in the log.
 
-    Delta knows no lists of a fixed size, so `features` are lists there; each is as long as the stream has columns.
+    That is the record's offset, and the row's number in it. Delta knows no lists of a fixed size, so `features` are
+    lists there; each is as long as the stream has columns.
     """
 
     def __init__(self, stream: Stream) -> None:
         self.frame: Frame = examples_frame(stream)
-        added = [pa.field(DATE, pa.date32(), nullable=False), pa.field(ORIGIN, pa.int64(), nullable=False)]
-        self.schema = pa.schema([*self.frame.schema, *added])
+        added = [(DATE, pa.date32()), (ORIGIN, pa.int64()), (PLACE, pa.int32())]
+        self.schema = pa.schema([*self.frame.schema, *(pa.field(*field, nullable=False) for field in added)])
 
     def read(self, records: Sequence[Record]) -> pa.Table:
         """Return the rows of these records, in their order; raise Stop for one of another feature set."""
@@ -35,18 +35,21 @@ class Rows:
 
     def _rows(self, record: Record) -> pa.RecordBatch:
         batch = self.frame.decode(record)
-        dates = batch.column("event_time").cast(pa.date32())
-        origins = pa.array(np.full(batch.num_rows, record.offset, np.int64))
-        return pa.RecordBatch.from_arrays([*batch.columns, dates, origins], schema=self.schema)
+        added = [
+            batch.column("event_time").cast(pa.date32()),
+            pa.array(np.full(batch.num_rows, record.offset, np.int64)),
+            pa.array(np.arange(batch.num_rows, dtype=np.int32)),
+        ]
+        return pa.RecordBatch.from_arrays([*batch.columns, *added], schema=self.schema)
 
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """All examples of one `version` of the table, by the time at which their labels were known.
+    """The labelled events of one `version` of the table, in the order of their times; of one time, as in the log.
 
-    So any first part of it is what a training run at that time could have known, and what follows was unknown then; in
-    the order of event times an early row may have a late label. Rows of one label time are in the order of their events
-    in the log. Times are microseconds since 1970; the key of row i is `keys[key_codes[i]]`, `keys` being sorted.
+    A row's history is thus before it, which networks over a key's last rows need. It is not the order in which labels
+    came to be known: whoever cuts the rows at a time leaves out of the earlier part those whose label came later.
+    Times are microseconds since 1970; the key of row i is `keys[key_codes[i]]`, `keys` being sorted.
     """
 
     version: int
@@ -56,7 +59,7 @@ class TrainingSet:
     event_times: NDArray[np.int64]
     label_times: NDArray[np.int64]
     keys: tuple[str, ...]
-    key_codes: NDArray[np.int32]
+    key_codes: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -65,12 +68,12 @@ class TrainingSet:
 def training_set(version: int, columns: tuple[str, ...], table: pa.Table, until: int | None = None) -> TrainingSet:
     """Return rows of the table, in whatever order they come, as a training set; equal rows give equal bytes.
 
-    `until` leaves out labels that were known later than this.
+    Of what was said of an event the last holds. With `until` only what had been said by then counts.
     """
     found = table.select(_TRAINED_ON)
     if until is not None:
         found = found.filter(pc.less_equal(found["label_time"], pa.scalar(until, TIME)))
-    found = found.take(pc.sort_indices(found, [(name, "ascending") for name in ORDER])).combine_chunks()
+    found = found.take(_order(found)).combine_chunks()
     keys, codes = np.unique(found["key"].to_numpy(), return_inverse=True)
     return TrainingSet(
         version,
@@ -80,9 +83,20 @@ def training_set(version: int, columns: tuple[str, ...], table: pa.Table, until:
         micros(_whole(found["event_time"])),
         micros(_whole(found["label_time"])),
         tuple(keys.tolist()),
-        codes.astype(np.int32),
+        codes.astype(np.int64),
     )
 
 
+def _order(table: pa.Table) -> NDArray[np.int64]:
+    """Return the places of the rows that hold, one for each event, in the order of a training set."""
+    partitions, offsets = table["partition"].to_numpy(), table["offset"].to_numpy()
+    said = np.lexsort((table[PLACE].to_numpy(), table[ORIGIN].to_numpy(), offsets, partitions))
+    last = np.ones(len(said), bool)
+    last[:-1] = (np.diff(partitions[said]) != 0) | (np.diff(offsets[said]) != 0)
+    hold = said[last]
+    times = micros(_whole(table["event_time"]))
+    return hold[np.lexsort((offsets[hold], partitions[hold], times[hold]))]
+
+
 def _whole(column: pa.ChunkedArray) -> pa.Array:
-    return column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks)
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()

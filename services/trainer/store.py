@@ -78,7 +78,7 @@ class ExampleStore:
             return (self._table or self._fresh()).version()
 
     def training_set(self, version: int | None = None, until: int | None = None) -> TrainingSet:
-        """Read a version, the newest if none is named; of it only labels known at `until` (microseconds since 1970).
+        """Read a version, the newest if none is named; of it what labels had said `until` then (µs since 1970).
 
         The same bytes each time, whatever was appended or compacted since. Stop if the version is kept no longer.
         """
@@ -89,9 +89,9 @@ class ExampleStore:
     def _read(self, version: int) -> pa.Table:
         try:
             table = DeltaTable(self.place, version=version)
-            return pa.table(table.scan(self._rows.schema.names)).cast(self._rows.schema)
-        except Exception as error:  # deltalake raises plain ones from within a scan
-            if _AWAY.search(str(error)) and "not found" not in str(error):
+            return _scan(table, self._rows.schema.names).cast(self._rows.schema)
+        except DeltaError as error:
+            if _away(error):
                 raise
             raise Stop(
                 f"{self.place}: version {version} can't be read. Versions are kept for {self._keep_days} days"
@@ -100,7 +100,7 @@ class ExampleStore:
 
     def _compare(self, table: DeltaTable, record: Record) -> None:
         """Stop if the table knows other examples of this offset: then it was filled from another log."""
-        found = pa.table(table.scan(["event_id"], f"{ORIGIN} = {record.offset}"))
+        found = _scan(table, ["event_id"], f"{ORIGIN} = {record.offset}")
         if sorted(found["event_id"].to_pylist()) != sorted(self._rows.read([record])["event_id"].to_pylist()):
             raise Stop(
                 f"{self.place} holds other examples of {self._topic}[{record.partition}]@{record.offset} than the log:"
@@ -184,7 +184,7 @@ class ExampleStore:
             raise Retry(f"the store of examples at {self.place}: {_brief(error)}") from error
         except DeltaError as error:
             self._table = None
-            if _AWAY.search(str(error)):
+            if _away(error):
                 raise Retry(f"the store of examples at {self.place}: {_brief(error)}") from error
             if self._gone():
                 raise self._missing() from error
@@ -192,6 +192,18 @@ class ExampleStore:
                 f"{self.place} can't be used: {_brief(error)}. Mend it, or move it away and start again: a new table is"
                 " filled from the log, as far back as that is kept"
             ) from error
+
+
+def _scan(table: DeltaTable, columns: list[str], predicate: str | None = None) -> pa.Table:
+    try:
+        return pa.table(table.scan(columns, predicate))
+    except Exception as error:  # deltalake raises a plain one
+        raise DeltaError(str(error)) from error
+
+
+def _away(error: Exception) -> bool:
+    """Whether the store is at fault, and not the table."""
+    return bool(_AWAY.search(str(error))) and "not found" not in str(error)
 
 
 def _brief(error: Exception) -> str:

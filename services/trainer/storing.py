@@ -37,6 +37,7 @@ class Storing:
 
     def __init__(self, store: ExampleStore, tidy_every: int) -> None:
         self._store, self._tidy_every = store, tidy_every
+        self._positions: dict[int, int] = {}  # up to which offset the table has each partition, at least
 
     def open(self, partition: int, state: bytes | None) -> None:
         """Stop if the table lacks what it had when the snapshot was taken."""
@@ -46,13 +47,16 @@ class Storing:
                 f"{self._store.place} has examples up to offset {position}, and had them up to {int(state)}. Put back"
                 " the newer table, or move this one away and start again: a new one is filled from the log"
             )
+        self._positions[partition] = position
 
-    def close(self, partition: int) -> None: ...
+    def close(self, partition: int) -> None:
+        self._positions.pop(partition, None)
 
     def fold(self, batches: Batches) -> list[Outgoing]:
         before = self._store.version()
         for partition, records in batches.items():
             self._store.append(partition, records)
+            self._positions[partition] = max(self._positions[partition], records[-1].offset + 1)
         if before // self._tidy_every != self._store.version() // self._tidy_every:
             self._tidy()
         return []
@@ -71,4 +75,4 @@ class Storing:
         return {}
 
     def snapshot(self, partition: int) -> bytes:
-        return str(self._store.position(partition)).encode()
+        return str(self._positions[partition]).encode()

@@ -139,7 +139,7 @@ def test_a_killed_trainer_has_each_example_once(sent: list[Outgoing], tmp_path: 
         trainer.wait(lambda: len(trainer.ids()) >= len(expected))
         assert trainer.ids() == expected
         found = trainer.table.training_set()
-    order = everything.sort_by([("label_time", "ascending"), ("offset", "ascending")]).combine_chunks()
+    order = everything.sort_by([("event_time", "ascending"), ("offset", "ascending")]).combine_chunks()
     assert found.features.tobytes() == rows(order["features"].chunk(0)).tobytes()
     operations = [entry["operation"] for entry in DeltaTable(trainer.table.place).history()]
     assert operations.count("WRITE") > KILLS

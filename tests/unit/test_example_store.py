@@ -18,7 +18,7 @@ from services.runtime.frames import micros, rows
 from services.trainer.examples import TrainingSet
 from services.trainer.store import ExampleStore
 from tests.lessons import COLUMNS, FRAME, STREAM
-from tests.stored import HOUR, expected, ids, records
+from tests.stored import HOUR, expected, ids, records, value
 
 DAY = 86_400
 
@@ -51,6 +51,7 @@ def test_every_column_comes_back(store: ExampleStore) -> None:
         found.select(batches.schema.names).schema
     )
     assert found["examples_offset"].to_pylist() == [0] * 20 + [2] * 20
+    assert found["examples_row"].to_pylist() == [*range(20)] * 2
     assert found["event_date"].to_pylist() == batches["event_time"].cast(pa.date32()).to_pylist()
     assert {path.name for path in Path(store.place).glob("event_date=*")} == {
         f"event_date=1970-01-0{day}" for day in (1, 2)
@@ -170,30 +171,65 @@ def test_a_version_that_is_kept_no_longer(store: ExampleStore) -> None:
 # Reading
 
 
-def test_a_training_set_is_in_the_order_in_which_labels_came(store: ExampleStore) -> None:
-    """By label time, then by place in the log; each row is that of one example."""
-    store.append(0, records(10))
+def test_a_training_set_is_in_the_order_of_its_events(store: ExampleStore) -> None:
+    """Whatever the order in which they were labelled and stored; each row is that of one example."""
+    labelled = [records(10)[n] for n in (3, 0, 9, 1, 2, 8, 7, 4, 6, 5)]
+    store.append(0, [msgspec.structs.replace(record, offset=n) for n, record in enumerate(labelled)])
     found = store.training_set()
-    batches = [FRAME.decode(record) for record in records(10)]
-    whole = pa.Table.from_batches(batches).combine_chunks()
-    order = np.lexsort((whole["offset"].to_numpy(), micros(whole["label_time"].chunk(0))))
-    assert found.features.tobytes() == np.asarray(rows(whole["features"].chunk(0)))[order].tobytes()
-    assert found.labels.tolist() == whole["label"].to_numpy()[order].tolist()
-    assert found.event_times.tolist() == micros(whole["event_time"].chunk(0))[order].tolist()
-    assert found.label_times.tolist() == sorted(micros(whole["label_time"].chunk(0)).tolist())
-    assert [found.keys[code] for code in found.key_codes] == whole["key"].take(pa.array(order)).to_pylist()
+    whole = pa.Table.from_batches([FRAME.decode(record) for record in records(10)]).combine_chunks()
+    assert found.features.tobytes() == rows(whole["features"].chunk(0)).tobytes()
+    assert found.labels.tolist() == whole["label"].to_pylist()
+    assert found.event_times.tolist() == micros(whole["event_time"].chunk(0)).tolist()
+    assert found.label_times.tolist() == micros(whole["label_time"].chunk(0)).tolist()
+    assert [found.keys[code] for code in found.key_codes] == whole["key"].to_pylist()
     assert (found.keys, found.columns, found.version) == (("k0", "k1", "k2", "k3"), COLUMNS, store.version())
     assert (found.features.dtype, found.features.shape, len(found)) == (np.float32, (30, 3), 30)
 
 
+def test_of_one_time_as_in_the_log(store: ExampleStore) -> None:
+    """By partition and offset of the event."""
+    sent = records(1, size=4)
+    batch = FRAME.decode(sent[0])
+    at = batch.column("event_time")
+    same = batch.set_column(2, batch.schema.field(2), pa.array([at[0]] * 4, at.type))
+    offsets = same.set_column(3, batch.schema.field(3), pa.array([2, 0, 1, 0]))
+    parted = offsets.set_column(7, batch.schema.field(7), pa.array([0, 1, 0, 0], pa.int32()))
+    store.append(0, [msgspec.structs.replace(sent[0], value=FRAME.encode(parted.columns))])
+    order = [3, 2, 0, 1]
+    assert store.training_set().features.tobytes() == rows(batch.column("features"))[order].tobytes()
+
+
 def test_until_leaves_out_what_was_not_known(store: ExampleStore) -> None:
-    """What was known at a time is a first part of what was known later, its last moment included."""
+    """Only labels whose own time has come, its last moment included: an event may be known long before its label."""
     store.append(0, records(10))
     whole = store.training_set()
     for until in (-HOUR, 0, 7 * HOUR, 7 * HOUR - 1, 100 * HOUR):
-        known = store.training_set(until=until)
-        assert len(known) == sum(whole.label_times <= until)
-        assert known.features.tobytes() == whole.features[: len(known)].tobytes()
+        known, known_rows = store.training_set(until=until), whole.label_times <= until
+        assert known.features.tobytes() == whole.features[known_rows].tobytes()
+        assert known.label_times.tolist() == whole.label_times[known_rows].tolist()
+
+
+def test_a_correction_holds_from_its_time_on(store: ExampleStore) -> None:
+    """The last that was said of an event is its label, once; before that time it is what was said then."""
+    sent = records(4)
+    correction = msgspec.structs.replace(records(4)[3], value=value(0, 2, corrects=True))
+    store.append(0, [*sent[:3], correction])
+    found = store.training_set()
+    assert found.labels.tolist() == [1, 0, 0, 1, 0, 1, 0, 1, 0]
+    assert found.label_times[:2].tolist() == [3 * HOUR, 3 * HOUR]
+    assert store.training_set(until=3 * HOUR - 1).labels[:2].tolist() == [0, 1]
+    assert len(ids(store)) == 11, "the table has all that was ever said"
+
+
+def test_of_two_in_one_record_the_later_holds(store: ExampleStore) -> None:
+    """Also once the table's files were rewritten."""
+    both = [FRAME.decode(record) for record in records(1)]
+    both.append(FRAME.decode(msgspec.structs.replace(records(1)[0], value=value(0, 3, corrects=True))))
+    batch = pa.Table.from_batches(both).combine_chunks().to_batches()[0]
+    store.append(0, [msgspec.structs.replace(records(1)[0], value=FRAME.encode(batch.columns))])
+    store.append(0, records(2)[1:])
+    store.tidy()
+    assert store.training_set().labels.tolist()[:3] == [1, 0, 1]
 
 
 def test_a_table_without_rows(store: ExampleStore) -> None:
@@ -239,6 +275,17 @@ def test_a_damaged_table_is_refused(store: ExampleStore, tmp_path: Path) -> None
     with pytest.raises(Stop, match=r"can't be used: .*Mend it, or move it away and start again") as found:
         ExampleStore(str(tmp_path), STREAM).append(0, records(2))
     assert "\n" not in str(found.value)
+
+
+def test_a_table_that_lost_a_file_is_refused(store: ExampleStore) -> None:
+    """What is missing is neither waited for nor passed over."""
+    store.append(0, records(1))
+    for path in Path(store.place).rglob("*.parquet"):
+        path.unlink()
+    with pytest.raises(Stop, match=r"can't be used: .*Failed to fetch"):
+        store.append(0, records(2))
+    with pytest.raises(Stop, match="version 1 can't be read"):
+        store.training_set(1)
 
 
 def test_a_table_of_another_log_is_refused(store: ExampleStore) -> None:

@@ -153,6 +153,16 @@ def test_a_store_that_is_away_stops_nothing(run: Run, tmp_path: Path) -> None:
     assert (run.ids(), run.committed(TOPIC)) == (expected(10), 5)
 
 
+def test_it_ends_well_while_its_store_is_away(run: Run, tmp_path: Path) -> None:
+    """A snapshot asks the store for nothing."""
+    run.put_examples(3)
+    loop = run.trainer()
+    loop.run(count=3)
+    shutil.move(run.store.place, tmp_path / "aside")
+    loop.close()
+    assert run.files() == [f"{3:020d}.snapshot"]
+
+
 def test_it_waits_for_its_store_before_it_begins(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """It says what it waits for."""
     (tmp_path / "made").write_text("in the way")
