@@ -30,7 +30,7 @@ def value(first: int, number: int = 3, *, corrects: bool = False) -> bytes:
         pa.array([{"version": int(event), "score": 0.5, "weight": 1.0} for event in events], SCORE),
         pa.array([0] * number, pa.int32()),
         pa.array(((events + corrects) % 2).astype(float)),
-        times(at + (2 + corrects - events % 3) * HOUR),
+        times(at + (3 + corrects - events % 3) * HOUR),
         pa.array(["corrected" if corrects else "label"] * number),
         pa.array([float(event % 2) if corrects else None for event in events], pa.float64()),
     ]

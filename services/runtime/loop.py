@@ -101,7 +101,7 @@ class Loop:
         self._hold_back()
         self._health.enter(READ)
         polled = self._source.poll(self._batch, self._poll_s)
-        if polled and self._gather_s and not self._muted:
+        if polled and self._gather_s:
             polled = self._gather(polled)
         self._health.enter(FOLD)
         self._ahead = True

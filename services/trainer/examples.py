@@ -93,9 +93,9 @@ def _order(table: pa.Table) -> NDArray[np.int64]:
     said = np.lexsort((table[PLACE].to_numpy(), table[ORIGIN].to_numpy(), offsets, partitions))
     last = np.ones(len(said), bool)
     last[:-1] = (np.diff(partitions[said]) != 0) | (np.diff(offsets[said]) != 0)
-    hold = said[last]
-    times = micros(_whole(table["event_time"]))
-    return hold[np.lexsort((offsets[hold], partitions[hold], times[hold]))]
+    hold = said[last]  # by partition and offset
+    times = micros(_whole(table["event_time"]))[hold]
+    return hold[np.argsort(times, kind="stable")]
 
 
 def _whole(column: pa.ChunkedArray) -> pa.Array:

@@ -15,7 +15,7 @@ from deltalake import DeltaTable
 
 from services.runtime.errors import Retry, Stop
 from services.runtime.frames import micros, rows
-from services.trainer.examples import TrainingSet
+from services.trainer.examples import TrainingSet, training_set
 from services.trainer.store import ExampleStore
 from tests.lessons import COLUMNS, FRAME, STREAM
 from tests.stored import HOUR, expected, ids, records, value
@@ -192,18 +192,33 @@ def test_of_one_time_as_in_the_log(store: ExampleStore) -> None:
     batch = FRAME.decode(sent[0])
     at = batch.column("event_time")
     same = batch.set_column(2, batch.schema.field(2), pa.array([at[0]] * 4, at.type))
-    offsets = same.set_column(3, batch.schema.field(3), pa.array([2, 0, 1, 0]))
+    offsets = same.set_column(3, batch.schema.field(3), pa.array([2, 2, 1, 0]))
     parted = offsets.set_column(7, batch.schema.field(7), pa.array([0, 1, 0, 0], pa.int32()))
     store.append(0, [msgspec.structs.replace(sent[0], value=FRAME.encode(parted.columns))])
     order = [3, 2, 0, 1]
     assert store.training_set().features.tobytes() == rows(batch.column("features"))[order].tobytes()
 
 
+def test_equal_rows_give_equal_bytes(store: ExampleStore) -> None:
+    """Whatever the order in which files are read: what was said of an event, and events of one time, included."""
+    sent = [value(0, 6), value(0, 6, corrects=True)]
+    said = [FRAME.decode(msgspec.structs.replace(records(1)[0], value=held)) for held in sent]
+    batch = pa.Table.from_batches(said).combine_chunks().to_batches()[0]
+    at = pa.array([batch.column("event_time")[0]] * 12, batch.schema.field("event_time").type)
+    same = batch.set_column(2, batch.schema.field(2), at)
+    store.append(0, [msgspec.structs.replace(records(1)[0], value=FRAME.encode(same.columns))])
+    table = store._read(store.version())
+    found = digest(training_set(1, COLUMNS, table))
+    for seed in range(5):
+        order = np.random.default_rng(seed).permutation(12)
+        assert digest(training_set(1, COLUMNS, table.take(pa.array(order)))) == found
+
+
 def test_until_leaves_out_what_was_not_known(store: ExampleStore) -> None:
     """Only labels whose own time has come, its last moment included: an event may be known long before its label."""
     store.append(0, records(10))
     whole = store.training_set()
-    for until in (-HOUR, 0, 7 * HOUR, 7 * HOUR - 1, 100 * HOUR):
+    for until in (-HOUR, 0, 6 * HOUR, 6 * HOUR - 1, 100 * HOUR):
         known, known_rows = store.training_set(until=until), whole.label_times <= until
         assert known.features.tobytes() == whole.features[known_rows].tobytes()
         assert known.label_times.tolist() == whole.label_times[known_rows].tolist()
@@ -216,8 +231,8 @@ def test_a_correction_holds_from_its_time_on(store: ExampleStore) -> None:
     store.append(0, [*sent[:3], correction])
     found = store.training_set()
     assert found.labels.tolist() == [1, 0, 0, 1, 0, 1, 0, 1, 0]
-    assert found.label_times[:2].tolist() == [3 * HOUR, 3 * HOUR]
-    assert store.training_set(until=3 * HOUR - 1).labels[:2].tolist() == [0, 1]
+    assert found.label_times[:3].tolist() == [4 * HOUR, 4 * HOUR, 3 * HOUR]
+    assert store.training_set(until=4 * HOUR - 1).labels[:2].tolist() == [0, 1]
     assert len(ids(store)) == 11, "the table has all that was ever said"
 
 

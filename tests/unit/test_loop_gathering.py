@@ -15,7 +15,10 @@ IN = Position("in", 0)
 
 
 class Trickle(MemorySource):
-    """Has one more record at each poll, a tenth of a second after the last; at poll number `fails` it fails."""
+    """Has one more value at each poll, or several that are joined by "+", a tenth of a second after the last.
+
+    At poll number `fails` it fails.
+    """
 
     def __init__(self, place: Place, values: Sequence[str], fails: int = 0) -> None:
         super().__init__(place.log)
@@ -28,7 +31,7 @@ class Trickle(MemorySource):
         if self.polls == self.fails:
             raise Retry("the broker is away")
         if self.polls > 1 and self.values:
-            self.place.put(self.values.pop(0))
+            self.place.put(*self.values.pop(0).split("+"))
         return super().poll(limit, timeout)
 
 
@@ -65,7 +68,8 @@ def test_a_loop_that_does_not_gather_waits_for_nothing(place: Place) -> None:
 def test_a_batch_has_room_for_so_many(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither more records than a batch may hold are gathered, nor more bytes than are allowed in memory."""
     place.clock = Ticking(None)
-    assert [len(batch) for batch in batches(place, Trickle(place, "1" * 5), gather_s=100, batch=2)][:2] == [2, 2]
+    many = Trickle(place, ["1", "1+1+1", "1"])
+    assert [len(batch) for batch in batches(place, many, gather_s=100, batch=2)][:2] == [2, 2]
     monkeypatch.setattr(runtime_loop, "GATHERED_BYTES", 6)
     long = Trickle(place, ["100", "100", "100", "100"])
     assert [len(batch) for batch in batches(place, long, gather_s=100)][:2] == [2, 2]
@@ -84,7 +88,7 @@ def test_a_stop_ends_the_gathering(place: Place) -> None:
     place.clock = clock = Stopping(place.clock, lambda: loop.stop() if source.polls == 4 else None)
     loop._clock = clock
     loop.run()
-    assert (place.out(), place.committed()) == (["1", "3", "6"], 3)
+    assert (place.out(), place.committed(), source.polls) == (["1", "3", "6"], 3, 4)
 
 
 def test_gathering_is_no_illness(place: Place) -> None:
