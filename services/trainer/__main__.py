@@ -19,7 +19,7 @@ class TrainerSettings(Settings, frozen=True):
     """
 
     store: str = ""
-    commit_every_s: Seconds = 3.0
+    commit_every_s: Seconds = 10.0
     tidy_every: Count = 100
     keep_days: Count = 30
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import pyarrow as pa
-from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError
 
 from services.runtime.errors import Retry, Stop
@@ -20,6 +20,7 @@ from services.trainer.examples import DATE, ORIGIN, Rows, TrainingSet, training_
 
 _FEATURE_SET, _COLUMNS = "thalweg.feature_set", "thalweg.columns"
 _KEPT = ("delta.logRetentionDuration", "delta.deletedFileRetentionDuration")
+_NO_CLEANING = PostCommitHookProperties(cleanup_expired_logs=False)  # it would look at every file of a long log
 _AWAY = re.compile(r"\(os error \d+\)|\bOs \{ code|\bGeneric \w+ error\b|already exists")
 
 
@@ -62,11 +63,11 @@ class ExampleStore:
             if not new:
                 return 0
             rows = self._rows.read(new)
-            write_deltalake(table, rows, mode="append", commit_properties=self._commit(partition, new[-1].offset + 1))
+            self._write(table, rows, Transaction(self._application(partition), new[-1].offset + 1))
             return len(rows)
 
     def tidy(self) -> None:
-        """Compact each day's files into one, and remove the files of versions that are kept no longer."""
+        """Compact each day's files into one, and remove data and log of versions that are kept no longer."""
         with self._edge():
             table = self._fresh()
             table.optimize.compact()
@@ -110,8 +111,9 @@ class ExampleStore:
     def _seen(self, table: DeltaTable, partition: int) -> int:
         return table.transaction_version(self._application(partition)) or 0
 
-    def _commit(self, partition: int, end: int) -> CommitProperties:
-        return CommitProperties(app_transactions=[Transaction(self._application(partition), end)])
+    def _write(self, table: DeltaTable, rows: pa.Table, transaction: Transaction) -> None:
+        commit = CommitProperties(app_transactions=[transaction])
+        write_deltalake(table, rows, mode="append", commit_properties=commit, post_commithook_properties=_NO_CLEANING)
 
     def _application(self, partition: int) -> str:
         return f"{self._topic}/{partition}"

@@ -109,6 +109,7 @@ def test_a_long_log_of_commits_forgets_no_position(store: ExampleStore, tmp_path
         os.utime(path, (time.time() - 40 * DAY,) * 2)
     for record in sent[20:]:
         store.append(0, [record])
+    store.tidy()
     assert not (logged(store) / f"{5:020d}.json").exists(), "nothing was cleaned up, so nothing is tested"
     again = ExampleStore(str(tmp_path), STREAM)
     assert again.append(0, sent) == 0
