@@ -7,11 +7,11 @@ the same rows at once, one fails. Readers pin a version: it gives the same rows 
 
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction, write_deltalake
-from deltalake.exceptions import CommitFailedError, DeltaError
+from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from services.runtime.errors import Retry, Stop
 from services.runtime.records import Record
@@ -129,26 +129,34 @@ class ExampleStore:
         return self._table
 
     def _open(self) -> DeltaTable:
-        if self._gone():
-            raise self._missing()
-        if not DeltaTable.is_deltatable(self.place):
-            self._create()
-        table = DeltaTable(self.place)
+        table = self._find()
+        if table is None:
+            if self._identity:
+                raise self._missing()
+            table = self._create()
         self._check(table)
         if any(table.metadata().configuration.get(name) != value for name, value in self._kept().items()):
             table.alter.set_table_properties(self._kept())
         return table
 
+    def _find(self) -> DeltaTable | None:
+        try:
+            return DeltaTable(self.place)
+        except TableNotFoundError:
+            return None
+
     def _gone(self) -> bool:
-        """Whether there was a table and is none: removed, or on a disk that is not there any more."""
-        return bool(self._identity) and not DeltaTable.is_deltatable(self.place)
+        with suppress(DeltaError, OSError):
+            return bool(self._identity) and self._find() is None
+        return False
 
     def _missing(self) -> Retry:
+        """Return what to say of a table that was there: removed, or on a disk that is not there any more."""
         return Retry(f"{self.place} is gone. Put it back, or start again: a new one is filled from the log")
 
-    def _create(self) -> None:
+    def _create(self) -> DeltaTable:
         named = {_FEATURE_SET: self._stream.feature_set, _COLUMNS: "\n".join(self._stream.columns)}
-        DeltaTable.create(
+        return DeltaTable.create(
             self.place,
             self._rows.schema,
             partition_by=[DATE],
