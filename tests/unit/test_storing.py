@@ -88,6 +88,23 @@ def test_a_new_table_is_filled_from_the_log(run: Run) -> None:
     assert run.ids() == expected(14)
 
 
+def test_commits_that_were_lost_are_made_again(run: Run, tmp_path: Path) -> None:
+    """A machine that lost power forgot what it had not synced; the offsets were committed all the same."""
+    run.put_examples(3)
+    loop = run.trainer()
+    loop.run(count=3)
+    loop.close()
+    shutil.copytree(run.store.place, tmp_path / "synced")
+    run.put_examples(3)
+    run.trainer().run(count=3)
+    assert run.committed(TOPIC) == 6
+    shutil.rmtree(run.store.place)
+    shutil.move(tmp_path / "synced", run.store.place)
+    run.put_examples(1)
+    run.trainer().run(count=1)
+    assert run.ids() == expected(14)
+
+
 def test_a_table_that_lost_what_it_had_is_not_gone_on_with(run: Run, tmp_path: Path) -> None:
     """An older copy was put back, say: what it lacks would be missing for ever."""
     run.put_examples(3)
