@@ -16,7 +16,7 @@ from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundErr
 from services.runtime.errors import Retry, Stop
 from services.runtime.records import Record
 from services.runtime.stream import Stream
-from services.trainer.examples import DATE, ORIGIN, Rows, TrainingSet, training_set
+from services.trainer.rows import DATE, ORIGIN, Rows, TrainingSet, training_set
 
 _FEATURE_SET, _COLUMNS = "thalweg.feature_set", "thalweg.columns"
 _KEPT = ("delta.logRetentionDuration", "delta.deletedFileRetentionDuration")

@@ -15,7 +15,7 @@ from deltalake import DeltaTable
 
 from services.runtime.errors import Retry, Stop
 from services.runtime.frames import micros, rows
-from services.trainer.examples import TrainingSet, training_set
+from services.trainer.rows import TrainingSet, training_set
 from services.trainer.store import ExampleStore
 from tests.lessons import COLUMNS, FRAME, STREAM
 from tests.stored import HOUR, expected, ids, records, value

@@ -17,7 +17,7 @@ from services.runtime.frames import rows
 from services.runtime.records import Outgoing, Record
 from services.runtime.schemas import features_frame
 from services.runtime.stream import load_stream
-from services.trainer.examples import TrainingSet
+from services.trainer.rows import TrainingSet
 from services.trainer.store import ExampleStore
 
 ROOT = Path(__file__).parents[2]
