@@ -17,6 +17,7 @@ PURE = [f"features/{name}.py" for name in ("engine", "state", "kernels", "fillin
     "labels/join.py",
     *(f"rollout/{name}.py" for name in ("evidence", "slices", "hedge")),
     "runtime/repeats.py",
+    "trainer/rows.py",
 ]
 IMPURE = {"time", "os", "random", "socket", "logging", "asyncio", "threading", "confluent_kafka"}
 ALSO_IMPURE = {"subprocess", "secrets", "uuid", "multiprocessing", "concurrent", "tempfile", "select", "ssl", "signal"}
