@@ -180,6 +180,31 @@ class OnlineRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     snapshot_every: Duration = msgspec.field(default_factory=lambda: Duration("1s"))
 
 
+class BatchRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[batch]`: the network that is trained on a batch of examples, and how.
+
+    An "mlp" reads an event's vector through `depth` residual blocks of `width`; a "gru" reads the last `steps` vectors
+    of the event's key first. Of the examples, in order of event time, the last share `calibration` sets the temperature
+    and the share `validation` before it says which epoch was best; training ends after `patience` epochs without a
+    better one. With "balanced" classes the rarer one weighs as much as the other, and scores stay probabilities.
+    """
+
+    kind: Literal["mlp", "gru"] = "mlp"
+    width: Annotated[int, msgspec.Meta(ge=1, le=8192)] = 128
+    depth: Annotated[int, msgspec.Meta(ge=1, le=64)] = 2
+    steps: Annotated[int, msgspec.Meta(ge=1, le=1024)] = 8
+    dropout: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.1
+    epochs: Annotated[int, msgspec.Meta(ge=1)] = 20
+    batch_size: Annotated[int, msgspec.Meta(ge=1)] = 1024
+    learning_rate: Annotated[float, msgspec.Meta(gt=0)] = 2e-3
+    weight_decay: Annotated[float, msgspec.Meta(ge=0)] = 1e-2
+    patience: Annotated[int, msgspec.Meta(ge=1)] = 4
+    validation: Annotated[float, msgspec.Meta(gt=0, le=0.4)] = 0.1
+    calibration: Annotated[float, msgspec.Meta(gt=0, le=0.4)] = 0.1
+    class_weights: Literal["none", "balanced"] = "none"
+    seed: Annotated[int, msgspec.Meta(ge=0, lt=2**20)] = 0
+
+
 class ReplayRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[replay]`: how many seconds of event time the demo plays in a second."""
 
@@ -193,4 +218,5 @@ class Pipeline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     features: dict[str, Operator]
     label: LabelRule
     online: OnlineRule
+    batch: BatchRule | None = None
     replay: ReplayRule = ReplayRule()

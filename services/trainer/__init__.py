@@ -1,6 +1,6 @@
-"""Trainer: keeps the labelled examples as a Delta table, each once, for models that are trained in batches.
+"""Trainer: keeps the labelled examples as a Delta table, each once, and fits a network (PyTorch) to a version of it.
 
-Reads `examples`; writes no topic yet; keeps the table, a version of which a training run pins.
-It waits for a store that is away; a table that is not ours, or damaged, is not appended to.
-Start here: `core.py`, and `store.py` for the table.
+Reads `examples`; writes no topic yet; keeps the table. `thalweg train` pins a version, trains, and signs an ONNX graph.
+A store that is away is waited for; a table that is not ours, or a network not to be trusted, is a Stop.
+Start here: `core.py` for the training, `store.py` for the table.
 """
