@@ -12,8 +12,9 @@ HALVINGS = 60
 
 
 def log_loss(logits: Doubles, labels: Doubles) -> float:
-    """Return the mean log loss in nats."""
-    return float((np.logaddexp(0.0, logits) - labels * logits).mean())
+    """Return the mean log loss in nats; NaN where a logit is."""
+    with np.errstate(invalid="ignore"):
+        return float((np.logaddexp(0.0, logits) - labels * logits).mean())
 
 
 def temperature(logits: Doubles, labels: Doubles) -> float:

@@ -225,11 +225,10 @@ class Run:
         return (self._recipe.seed * 1_000_003 + epoch) * 1_000_003 + of
 
     def _batches(self, epoch: int) -> list[Tensor]:
-        """Shuffle the rows of the first part; every worker draws the same order and takes its share of each batch."""
+        """Shuffle the rows of the first part; every worker draws the same order."""
         generator = torch.Generator(self._device).manual_seed(self._seed(epoch, 0))
         order = torch.randperm(self._rows, generator=generator, device=self._device)
-        batches = order[: self.steps * self._batch].view(self.steps, self._batch)
-        return list(batches[:, self._placement.worker :: self._placement.workers].unbind())
+        return shares(order[: self.steps * self._batch].view(self.steps, self._batch), self._placement)
 
     def _step(self, chosen: Tensor) -> Tensor:
         loss = step_loss(self._model, self._data, chosen, self._weight)
@@ -344,6 +343,11 @@ def step_loss(model: nn.Module, data: Data, chosen: Tensor, weight: float) -> Te
     labels = data.labels.index_select(0, chosen)
     weights = None if weight == 1 else torch.full((), weight, device=chosen.device)
     return functional.binary_cross_entropy_with_logits(raw.float(), labels, pos_weight=weights)
+
+
+def shares(batches: Tensor, placement: Placement) -> list[Tensor]:
+    """Return this worker's rows of each batch (batches, rows); no row is another worker's too, and all have as many."""
+    return list(batches[:, placement.worker :: placement.workers].unbind())
 
 
 def rate(step: int, of: int, highest: float) -> float:

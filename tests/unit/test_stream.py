@@ -134,6 +134,7 @@ def test_defaults(schemas: Path) -> None:
     assert pipeline.label.on_timeout == "drop"
     assert pipeline.online.snapshot_every.seconds == 1.0
     assert pipeline.replay.speed == 1.0
+    assert pipeline.batch is None
 
 
 OPERATORS = [
@@ -228,6 +229,13 @@ FIELDS = "id, shop, town, sent, at, price, sold, kind, mixed, any"
         ('task = "binary"', 'task = "binary"\nkeys = "shop"', ["unknown field `keys`", "$.stream"]),
         ("[online]\nmodel", "[online]\nmodels", ["`models`", "$.online"]),
         ("[online]", "[offline]", ["`offline`"]),
+        ("[online]", '[batch]\nkind = "forest"\n\n[online]', ["'forest'", "$.batch.kind"]),
+        ("[online]", "[batch]\nwidths = 8\n\n[online]", ["unknown field `widths`", "$.batch"]),
+        ("[online]", "[batch]\ndropout = 1.0\n\n[online]", ["< 1.0", "$.batch.dropout"]),
+        ("[online]", "[batch]\nwidth = 0\n\n[online]", [">= 1", "$.batch.width"]),
+        ("[online]", '[batch]\nepochs = "many"\n\n[online]', ["Expected `int`, got `str`", "$.batch.epochs"]),
+        ("[online]", "[batch]\nvalidation = 0.5\n\n[online]", ["<= 0.4", "$.batch.validation"]),
+        ("[online]", "[batch]\nlearning_rate = 0.0\n\n[online]", ["> 0.0", "$.batch.learning_rate"]),
     ],
 )
 def test_wrong_pipeline(schemas: Path, old: str, new: str, said: list[str]) -> None:
@@ -340,6 +348,7 @@ SAME = [
     ('"preprocessing.StandardScaler", ', ""),
     ("[online]", '[online]\nsnapshot_every = "9s"'),
     ("[online]", "[replay]\nspeed = 7\n\n[online]"),
+    ("[online]", '[batch]\nkind = "gru"\n\n[online]'),
     ('window = "1h"', 'window = "60m"'),
     (HOUR, '{op="hour",default=0}'),
     ("[features]", "# the vector\n[features]"),
@@ -348,7 +357,7 @@ SAME = [
 
 @pytest.mark.parametrize(("old", "new"), SAME)
 def test_feature_set_stays(schemas: Path, old: str, new: str) -> None:
-    """Label rule, model, replay, and another spelling of the same leave the feature set's fingerprint as it was."""
+    """Label rule, models, replay, and another spelling of the same leave the feature set's fingerprint as it was."""
     before = load_stream(schemas, "shops")
     after = changed(schemas, old, new)
     assert after.feature_set == before.feature_set

@@ -1,0 +1,252 @@
+"""How fast the batch network trains against a bare loop over tensors on the same device, and what it is worth.
+
+    .venv/bin/python loadtests/train.py [--events N] [--kind mlp gru] [--device cuda] [--rounds N]
+
+Real flights through the feature engine, joined with their labels. The bare loop has the same network, optimiser and
+batches, and nothing else; our time has validation, schedule and checkpoints in it. Both leave out their first epoch,
+in which things are compiled. On a CPU it is CPU time that is compared, as other processes may want the cores too.
+
+Then quality, on the last fifth of the events: networks trained on what had its label when that fifth began, and frozen,
+beside the stream's online model, which predicts each event before learning it and learns on, and the share of true
+labels known when the fifth began.
+"""
+
+import argparse
+import platform
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import msgspec
+import numpy as np
+import onnxruntime
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from infra.local.quality import quality
+from infra.local.replayer import records
+from infra.local.stack import REPOSITORY
+from services.features.core import FeaturesCore
+from services.learner.model import build_model
+from services.runtime.frames import rows
+from services.runtime.records import Record
+from services.runtime.river_score import score
+from services.runtime.schemas import features_frame
+from services.runtime.stream import Stream, load_stream
+from services.trainer.core import Epoch, Examples, Placement, Recipe, Trained, optimiser, split, train, wrap
+from services.trainer.export import INPUT, OUTPUT, export
+from services.trainer.networks import Floats, Ints, Layout, Network, history, side_by_side
+from services.trainer.recipe import layout, recipe
+
+BATCH = 2000  # events folded at once
+TIMED = 2  # epochs that are timed
+LAST = 0.2  # of the events, on which quality is measured
+
+
+@dataclass(frozen=True)
+class Flights:
+    """Events in order of event time. `story` is the log's order: (row, None) an event, (row, its label) a label."""
+
+    vectors: Floats
+    entities: Ints
+    labels: NDArray[np.float64]  # NaN where none ever came
+    known: NDArray[np.float64]  # when the label came
+    times: NDArray[np.float64]
+    story: list[tuple[int, bool | None]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--events", type=int)
+    parser.add_argument("--kind", nargs="+", default=["mlp", "gru"], choices=["mlp", "gru"])
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args()
+    stream = load_stream(REPOSITORY / "schemas", "flights")
+    flights = fold(stream, given.events)
+    print(f"{len(flights.times):,} flights, {int((~np.isnan(flights.labels)).sum()):,} with a label")
+    print(f"device: {described(given.device)}; PyTorch {torch.__version__}")
+    recipes = [replace(recipe(stream), kind=kind) for kind in given.kind]
+    for one in recipes:
+        compare(flights, layout(stream), one, given.device, given.rounds)
+    worth(stream, flights, recipes, given.device)
+
+
+def described(device: str) -> str:
+    if device.startswith("cuda"):
+        return str(torch.cuda.get_device_name(device))
+    return f"CPU, {platform.machine()}, {torch.get_num_threads()} thread(s), {torch.backends.cpu.get_cpu_capability()}"
+
+
+# The stream in process
+
+
+def fold(stream: Stream, events: int | None) -> Flights:
+    """Return the stream's events as `features` and `labels` would join them, no broker in between."""
+    story: list[tuple[int, bool | None]] = []
+    place: dict[str, int] = {}
+    sent, times, told = list[Record](), list[float](), list[tuple[int, float, bool]]()
+    for when, kind, record in records(REPOSITORY / "schemas", stream.name, events):
+        name = record[stream.pipeline.stream.id]
+        if kind == "event":
+            place[name] = len(sent)
+            story.append((len(sent), None))
+            value = msgspec.json.encode(record)
+            sent.append(Record(stream.topic("events"), 0, len(sent), record[stream.key].encode(), value))
+            times.append(when)
+        else:
+            label = bool(record[stream.pipeline.label.field])
+            story.append((place[name], label))
+            told.append((place[name], when, label))
+    labels, known = np.full(len(sent), np.nan), np.full(len(sent), np.inf)
+    for row, when, label in told:
+        labels[row], known[row] = label, when
+    vectors = np.concatenate(list(folded(stream, sent)))
+    _, entities = np.unique([record.key for record in sent], return_inverse=True)
+    return Flights(vectors, entities.astype(np.int64), labels, known, np.array(times), story)
+
+
+def folded(stream: Stream, sent: list[Record]) -> Iterator[Floats]:
+    core, frame, topic = FeaturesCore(stream, 0), features_frame(stream), stream.topic("features")
+    for first in range(0, len(sent), BATCH):
+        for out in core.fold(sent[first : first + BATCH]):
+            assert out.topic == topic, out.topic
+            batch = frame.decode(Record(out.topic, 0, 0, out.key, out.value, 0, out.headers))
+            yield rows(batch.column("features")).astype(np.float32, copy=False)
+
+
+def examples(flights: Flights, before: float) -> Examples:
+    """Return what could be learned from at that moment: rows whose label had come, in order of event time."""
+    chosen = flights.known < before
+    labels = flights.labels[chosen].astype(np.float32)
+    return Examples(np.ascontiguousarray(flights.vectors[chosen]), labels, flights.entities[chosen])
+
+
+# Speed
+
+
+def compare(flights: Flights, columns: Layout, how: Recipe, device: str, rounds: int) -> None:
+    """Print rows a second of ours, of the bare loop, and the median of the rounds' ratios."""
+    how = replace(how, epochs=1 + TIMED, patience=1 + TIMED)
+    learned = examples(flights, np.inf)
+    pairs = [(ours(learned, columns, how, device), bare(learned, columns, how, device)) for _ in range(rounds)]
+    mine, theirs = (statistics.median(side) for side in zip(*pairs, strict=True))
+    ratio = statistics.median(ours_rate / bare_rate for ours_rate, bare_rate in pairs)
+    each = ", ".join(f"{ours_rate / bare_rate:.2f}" for ours_rate, bare_rate in pairs)
+    print(f"{how.kind}: {mine:>11,.0f} rows/s ours, {theirs:>11,.0f} bare loop, ratio {ratio:.2f} (rounds: {each})")
+
+
+def clock(device: str) -> float:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize()
+        return time.perf_counter()
+    return time.process_time()
+
+
+def ours(learned: Examples, columns: Layout, how: Recipe, device: str) -> float:
+    """Return rows a second of training as it is used, with a checkpoint taken after each epoch."""
+    ends: list[float] = []
+
+    def note(epoch: Epoch) -> None:
+        epoch.checkpoint()
+        ends.append(clock(device))
+
+    train(learned, columns, how, Placement(device), on_epoch=note)
+    return trained_rows(learned, how) / (ends[-1] - ends[0])
+
+
+def trained_rows(learned: Examples, how: Recipe) -> int:
+    first: int = split(len(learned.labels), how.validation, how.calibration).train.stop
+    return TIMED * (first // how.batch_size) * how.batch_size
+
+
+def bare(learned: Examples, columns: Layout, how: Recipe, device: str) -> float:
+    """Return rows a second of a loop that does nothing but train the same network on the same batches."""
+    first = split(len(learned.labels), how.validation, how.calibration).train.stop
+    vectors = learned.vectors[:first]
+    if how.kind == "gru" and learned.entities is not None:
+        vectors = side_by_side(vectors, history(learned.entities[:first], how.steps))
+    x, y = torch.from_numpy(vectors).to(device), torch.from_numpy(learned.labels[:first]).to(device)
+    torch.manual_seed(how.seed)
+    network = Network(columns, how.shape)
+    network.encoder.fit(learned.vectors[:first])
+    network.to(device)
+    model, optimise = wrap(network, Placement(device)), optimiser(network, how)
+    start = 0.0
+    for epoch in range(1 + TIMED):
+        start = clock(device) if epoch == 1 else start
+        order = torch.randperm(first, device=device)
+        for at in range(0, first - how.batch_size + 1, how.batch_size):
+            chosen = order[at : at + how.batch_size]
+            with torch.autocast(x.device.type, torch.bfloat16, enabled=x.is_cuda):
+                raw = model(x[chosen])
+            loss = functional.binary_cross_entropy_with_logits(raw.float(), y[chosen])
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimise.step()
+            optimise.zero_grad(set_to_none=True)
+    return trained_rows(learned, how) / (clock(device) - start)
+
+
+# Worth
+
+
+def worth(stream: Stream, flights: Flights, recipes: list[Recipe], device: str) -> None:
+    first = int(len(flights.times) * (1 - LAST))
+    known = flights.known < flights.times[first]
+    tested = np.arange(first, len(flights.times))[~np.isnan(flights.labels[first:])]
+    print(f"quality on the last {len(tested):,} flights with a label; {int(known.sum()):,} had theirs before")
+    told(flights, tested, "prior", np.full(len(flights.times), flights.labels[known].mean()))
+    online = prequential(stream, flights)
+    told(flights, tested, "online", online)
+    for how in recipes:
+        start = time.perf_counter()
+        trained = train(examples(flights, flights.times[first]), layout(stream), how, Placement(device))
+        taken = time.perf_counter() - start
+        told(flights, tested, how.kind, served(trained, flights, tested))
+        print_training(trained, taken)
+    labelled = np.flatnonzero(~np.isnan(flights.labels))
+    told(flights, labelled, "online, whole", online)
+
+
+def told(flights: Flights, tested: Ints, name: str, probabilities: NDArray[np.floating]) -> None:
+    found = quality(probabilities[tested].tolist(), (flights.labels[tested] > 0).tolist())
+    print(f"  {name:<14} log loss {found.log_loss:.4f}   ROC AUC {found.roc_auc:.4f}   accuracy {found.accuracy:.4f}")
+
+
+def print_training(trained: Trained, taken: float) -> None:
+    validation = trained.losses[trained.best - 1][1]
+    before, after = trained.calibration_loss
+    print(
+        f"    {len(trained.losses)} epochs in {taken:.0f} s, best {trained.best} (validation {validation:.4f});"
+        f" temperature {trained.network.temperature.item():.3f}: calibration {before:.4f} to {after:.4f}"
+    )
+
+
+def served(trained: Trained, flights: Flights, tested: Ints) -> NDArray[np.floating]:
+    """Return the scores of the rows tested, NaN elsewhere, as the exported graph gives them."""
+    shape = trained.network.shape
+    places = history(flights.entities, shape.vectors)[tested]
+    inputs = side_by_side(flights.vectors, places)
+    session = onnxruntime.InferenceSession(export(trained.network, inputs), providers=["CPUExecutionProvider"])
+    found = np.full(len(flights.times), np.nan)
+    found[tested] = session.run([OUTPUT], {INPUT: inputs})[0]
+    return found
+
+
+def prequential(stream: Stream, flights: Flights) -> NDArray[np.floating]:
+    """Return the online model's score of each event, by the examples whose label had come before it."""
+    model, found = build_model(stream.pipeline.online.model), np.zeros(len(flights.times))
+    vectors: dict[int, dict[str, float]] = {}  # of those that wait for their label
+    for row, label in flights.story:
+        if label is None:
+            vectors[row] = dict(zip(stream.columns, flights.vectors[row].tolist(), strict=True))
+            found[row] = score(model, vectors[row])
+        else:
+            model.learn_one(vectors.pop(row), label)
+    return found
+
+
+if __name__ == "__main__":
+    main()
