@@ -27,13 +27,14 @@ def network(kind: str, layout: Layout = LAYOUT, seed: int = 0) -> Network:
         for weight in made.parameters():
             weight.data += 0.1 * torch.randn_like(weight)
         made.head.weight.data *= 4
+    made.encoder.centre += 0.5
     made.temperature.fill_(0.7)
     made.shift.fill_(0.3)
     return made.eval()
 
 
 def vectors(rows: int) -> Floats:
-    """Return numbers of every size that float32 has, both signs and 0, and one-hots, some of none."""
+    """Return numbers of every size that float32 has, both signs and 0, and one-hots, some of none, some wild."""
     draw = np.random.default_rng(rows)
     found = np.zeros((rows, 9), np.float32)
     size = 10 ** np.where(
@@ -42,6 +43,7 @@ def vectors(rows: int) -> Floats:
     found[:, [0, 5, 6]] = size * draw.choice([-1, 0, 1], (rows, 3), p=[0.45, 0.1, 0.45])
     found[:, 1:5] = np.eye(5)[draw.integers(0, 5, rows), :4]
     found[:, 7:] = np.eye(2)[draw.integers(0, 2, rows)]
+    found[4:8, 1] = [2, -1, 1e30, -1e30]
     found[:4, 0] = np.finfo(np.float32).max * np.array([1, -1, 1, -1])
     return found
 
@@ -118,13 +120,13 @@ def test_another_network_s_graph_is_refused(kind: str) -> None:
         check(build(made), nearly, rows)
 
 
-def test_an_infinite_score_of_the_graph_alone_is_refused() -> None:
-    """It is the graph's scores too that have to be numbers."""
-    made, rows = network("mlp"), inputs("mlp", 40)
-    broken = network("mlp")
+def test_scores_of_one_side_that_are_no_numbers_are_refused() -> None:
+    """It is the graph's scores and the network's that have to be numbers, not those of one of them."""
+    made, broken, rows = network("mlp"), network("mlp"), inputs("mlp", 40)
     broken.temperature.fill_(float("nan"))
-    with pytest.raises(Stop, match="not all finite numbers"):
-        check(build(broken), partial(scores, made), rows)
+    for one, another in ((made, broken), (broken, made)):
+        with pytest.raises(Stop, match="not all finite numbers"):
+            check(build(one), partial(scores, another), rows)
 
 
 @KINDS
