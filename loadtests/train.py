@@ -1,14 +1,15 @@
 """How fast the batch network trains against a bare loop over tensors on the same device, and what it is worth.
 
-    .venv/bin/python loadtests/train.py [--events N] [--kind mlp gru] [--device cuda] [--rounds N]
+    .venv/bin/python loadtests/train.py [--events N] [--kind mlp gru] [--device cuda] [--rounds N] [--trainings N]
 
 Real flights through the feature engine, joined with their labels. The bare loop has the same network, optimiser and
 batches, and nothing else; our time has validation, schedule and checkpoints in it. Both leave out their first epoch,
 in which things are compiled. On a CPU it is CPU time that is compared, as other processes may want the cores too.
 
-Then quality, on the last fifth of the events: networks trained on what had its label when that fifth began, and frozen,
-beside the stream's online model, which predicts each event before learning it and learns on, and the share of true
-labels known when the fifth began.
+Then quality, on the last fifth of the events: networks trained on what had its label when that fifth began, and trained
+anew later if `--trainings` says more than one, in as many equal spans. Beside them the share of true labels known when
+the fifth began, and the stream's online model, which predicts each event before learning it: once learning on as it
+does in service, once frozen when the fifth begins, as a network is.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import msgspec
 import numpy as np
@@ -35,10 +37,12 @@ from services.runtime.records import Record
 from services.runtime.river_score import score
 from services.runtime.schemas import features_frame
 from services.runtime.stream import Stream, load_stream
-from services.trainer.core import Epoch, Examples, Placement, Recipe, Trained, optimiser, split, train, wrap
+from services.trainer.core import Epoch, Recipe, Trained, train
+from services.trainer.examples import Examples, split
 from services.trainer.export import INPUT, OUTPUT, export
 from services.trainer.networks import Floats, Ints, Layout, Network, history, side_by_side
 from services.trainer.recipe import layout, recipe
+from services.trainer.stepping import Placement, optimiser, wrap
 
 BATCH = 2000  # events folded at once
 TIMED = 2  # epochs that are timed
@@ -63,6 +67,7 @@ def main() -> None:
     parser.add_argument("--kind", nargs="+", default=["mlp", "gru"], choices=["mlp", "gru"])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--trainings", type=int, default=1)
     given = parser.parse_args()
     stream = load_stream(REPOSITORY / "schemas", "flights")
     flights = fold(stream, given.events)
@@ -71,7 +76,7 @@ def main() -> None:
     recipes = [replace(recipe(stream), kind=kind) for kind in given.kind]
     for one in recipes:
         compare(flights, layout(stream), one, given.device, given.rounds)
-    worth(stream, flights, recipes, given.device)
+    worth(stream, flights, recipes, given.device, given.trainings)
 
 
 def described(device: str) -> str:
@@ -173,7 +178,7 @@ def bare(learned: Examples, columns: Layout, how: Recipe, device: str) -> float:
     network = Network(columns, how.shape)
     network.encoder.fit(learned.vectors[:first])
     network.to(device)
-    model, optimise = wrap(network, Placement(device)), optimiser(network, how)
+    model, optimise = wrap(network, Placement(device)), optimiser(network, how.learning_rate, how.weight_decay)
     start = 0.0
     for epoch in range(1 + TIMED):
         start = clock(device) if epoch == 1 else start
@@ -192,22 +197,35 @@ def bare(learned: Examples, columns: Layout, how: Recipe, device: str) -> float:
 # Worth
 
 
-def worth(stream: Stream, flights: Flights, recipes: list[Recipe], device: str) -> None:
+def worth(stream: Stream, flights: Flights, recipes: list[Recipe], device: str, trainings: int) -> None:
     first = int(len(flights.times) * (1 - LAST))
     known = flights.known < flights.times[first]
-    tested = np.arange(first, len(flights.times))[~np.isnan(flights.labels[first:])]
+    tested = labelled(flights, first, len(flights.times))
     print(f"quality on the last {len(tested):,} flights with a label; {int(known.sum()):,} had theirs before")
     told(flights, tested, "prior", np.full(len(flights.times), flights.labels[known].mean()))
-    online = prequential(stream, flights)
+    online = prequential(stream, flights, len(flights.times))
     told(flights, tested, "online", online)
+    told(flights, tested, "online, frozen", prequential(stream, flights, first))
     for how in recipes:
+        told(flights, tested, how.kind, trained_anew(stream, flights, how, device, trainings))
+    told(flights, labelled(flights, 0, len(flights.times)), "online, whole", online)
+
+
+def labelled(flights: Flights, first: int, end: int) -> Ints:
+    return np.arange(first, end)[~np.isnan(flights.labels[first:end])]
+
+
+def trained_anew(stream: Stream, flights: Flights, how: Recipe, device: str, trainings: int) -> NDArray[np.floating]:
+    """Return scores of the last part, each span's by a network trained on what was known when it began."""
+    found = np.full(len(flights.times), np.nan)
+    cuts = np.linspace(len(flights.times) * (1 - LAST), len(flights.times), trainings + 1).astype(int)
+    for first, end in pairwise(cuts.tolist()):
         start = time.perf_counter()
         trained = train(examples(flights, flights.times[first]), layout(stream), how, Placement(device))
-        taken = time.perf_counter() - start
-        told(flights, tested, how.kind, served(trained, flights, tested))
-        print_training(trained, taken)
-    labelled = np.flatnonzero(~np.isnan(flights.labels))
-    told(flights, labelled, "online, whole", online)
+        print_training(how, trained, time.perf_counter() - start)
+        tested = labelled(flights, first, end)
+        found[tested] = served(trained, flights, tested)
+    return found
 
 
 def told(flights: Flights, tested: Ints, name: str, probabilities: NDArray[np.floating]) -> None:
@@ -215,35 +233,38 @@ def told(flights: Flights, tested: Ints, name: str, probabilities: NDArray[np.fl
     print(f"  {name:<14} log loss {found.log_loss:.4f}   ROC AUC {found.roc_auc:.4f}   accuracy {found.accuracy:.4f}")
 
 
-def print_training(trained: Trained, taken: float) -> None:
-    validation = trained.losses[trained.best - 1][1]
-    before, after = trained.calibration_loss
+def print_training(how: Recipe, trained: Trained, taken: float) -> None:
+    best, (before, after) = trained.best, trained.calibration_loss
+    validation, heat = trained.losses[best - 1][1], trained.network.temperature.item()
     print(
-        f"    {len(trained.losses)} epochs in {taken:.0f} s, best {trained.best} (validation {validation:.4f});"
-        f" temperature {trained.network.temperature.item():.3f}: calibration {before:.4f} to {after:.4f}"
+        f"    {how.kind}: {len(trained.losses)} epochs in {taken:.0f} s, best {best}: validation {validation:.4f};",
+        end="",
     )
+    print(f" temperature {heat:.3f}: calibration {before:.4f} to {after:.4f}")
 
 
 def served(trained: Trained, flights: Flights, tested: Ints) -> NDArray[np.floating]:
-    """Return the scores of the rows tested, NaN elsewhere, as the exported graph gives them."""
-    shape = trained.network.shape
-    places = history(flights.entities, shape.vectors)[tested]
+    """Return the scores of the rows tested, as the exported graph gives them."""
+    places = history(flights.entities, trained.network.shape.vectors)[tested]
     inputs = side_by_side(flights.vectors, places)
     session = onnxruntime.InferenceSession(export(trained.network, inputs), providers=["CPUExecutionProvider"])
-    found = np.full(len(flights.times), np.nan)
-    found[tested] = session.run([OUTPUT], {INPUT: inputs})[0]
-    return found
+    return np.asarray(session.run([OUTPUT], {INPUT: inputs})[0])
 
 
-def prequential(stream: Stream, flights: Flights) -> NDArray[np.floating]:
-    """Return the online model's score of each event, by the examples whose label had come before it."""
+def prequential(stream: Stream, flights: Flights, frozen: int) -> NDArray[np.floating]:
+    """Return the online model's score of each event, by the examples whose label had come before it.
+
+    From the event `frozen` on it learns no more.
+    """
     model, found = build_model(stream.pipeline.online.model), np.zeros(len(flights.times))
     vectors: dict[int, dict[str, float]] = {}  # of those that wait for their label
+    learns = True
     for row, label in flights.story:
+        learns = learns and row < frozen
         if label is None:
             vectors[row] = dict(zip(stream.columns, flights.vectors[row].tolist(), strict=True))
             found[row] = score(model, vectors[row])
-        else:
+        elif learns:
             model.learn_one(vectors.pop(row), label)
     return found
 

@@ -1,7 +1,7 @@
 """Examples become a network: trained on the oldest, stopped by later ones, calibrated on the latest.
 
-It needs torch and numpy alone, so that this package's `core.py`, `networks.py` and `calibration.py` run on a bare GPU
-machine. Wrong input is a ValueError. Data go to the device once; a batch is a slice of a permutation made there.
+It needs torch and numpy alone, and so does all of this package that it imports: it runs on a bare GPU machine. Wrong
+input is a ValueError. Data go to the device once; a batch is a slice of a permutation made there.
 
 Determinism: the same examples, recipe and number of workers on the same device, with the same torch and number of
 threads, give the same weights, bit for bit, resumed from a checkpoint or not. Seeds are of the recipe and the epoch;
@@ -18,16 +18,15 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
-from torch.nn import functional
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 from torch.random import fork_rng
 
 from services.trainer.calibration import log_loss, temperature
-from services.trainer.networks import Floats, Ints, Layout, Network, Shape, history
+from services.trainer.examples import Data, Examples, check, split
+from services.trainer.networks import Floats, Layout, Network, Shape
+from services.trainer.stepping import Placement, optimiser, rate, set_rate, shares, step_loss, wrap
 
-WARM_UP = 0.05  # of all steps, in which the learning rate rises
-LAST_RATE = 0.01  # of the learning rate, at the end
+HERE = Placement()
 SLICE = 65_536  # rows scored at once
 
 
@@ -56,24 +55,6 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Examples:
-    """Rows in order of event time: vectors (rows, columns), labels 0 or 1, and whose each row is, for "gru"."""
-
-    vectors: Floats
-    labels: Floats
-    entities: Ints | None = None
-
-
-@dataclass(frozen=True)
-class Placement:
-    """The device, and which of how many workers this is. The caller has made torch's process group if workers > 1."""
-
-    device: str = "cpu"
-    worker: int = 0
-    workers: int = 1
-
-
-@dataclass(frozen=True)
 class Epoch:
     """An epoch's end. `checkpoint()` is what to resume from; the best epoch so far has the lowest validation loss."""
 
@@ -94,29 +75,11 @@ class Trained:
     calibration_loss: tuple[float, float]  # without and with temperature
 
 
-@dataclass(frozen=True)
-class Parts:
-    """Which rows are for what; each part is later than the one before."""
-
-    train: slice
-    validation: slice
-    calibration: slice
-
-
-def split(rows: int, validation: float, calibration: float) -> Parts:
-    """Cut by time; raise ValueError where a part would be empty."""
-    last, middle = int(rows * calibration), int(rows * validation)
-    first = rows - middle - last
-    if min(first, middle, last) < 1:
-        raise ValueError(f"{rows} examples are too few to train, validate and calibrate on")
-    return Parts(slice(0, first), slice(first, first + middle), slice(first + middle, rows))
-
-
 def train(
     examples: Examples,
     layout: Layout,
     recipe: Recipe,
-    placement: Placement = Placement(),
+    placement: Placement = HERE,
     *,
     checkpoint: bytes | None = None,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
@@ -127,7 +90,7 @@ def train(
     With a checkpoint, go on after its epoch. `on_step` hears of steps done and in all. Raise ValueError for examples
     that can't be learned from, for a checkpoint of other examples or another recipe, and where training diverged.
     """
-    _check(examples, layout, recipe)
+    check(examples, layout, needs_entities=recipe.kind == "gru")
     device = torch.device(placement.device)
     with fork_rng([device] if device.type == "cuda" else []):
         run = Run(examples, layout, recipe, placement)
@@ -139,41 +102,6 @@ def train(
         return run.finish()
 
 
-def _check(examples: Examples, layout: Layout, recipe: Recipe) -> None:
-    vectors, labels, entities = examples.vectors, examples.labels, examples.entities
-    columns = sorted([*layout.numbers, *(column for group in layout.groups for column in group)])
-    if vectors.ndim != 2 or columns != list(range(vectors.shape[1])):  # noqa: PLR2004
-        raise ValueError(f"the layout has columns {columns}, the vectors are of shape {vectors.shape}")
-    if recipe.kind == "gru" and entities is None:
-        raise ValueError('a "gru" needs to know whose each row is')
-    if {len(vectors), len(labels)} | ({len(entities)} if entities is not None else set()) != {len(vectors)}:
-        raise ValueError("vectors, labels and entities are not of one length")
-    if not np.isfinite(vectors).all():
-        raise ValueError("a vector holds a number that is not finite")
-    if not np.isin(labels, (0, 1)).all():
-        raise ValueError("a label is neither 0 nor 1")
-
-
-class Data:
-    """The examples on the device, there once and for all. A row's input is gathered when it is asked for."""
-
-    def __init__(self, examples: Examples, recipe: Recipe, device: torch.device) -> None:
-        self._vectors = torch.from_numpy(examples.vectors).to(device)
-        self.labels = torch.from_numpy(examples.labels.astype(np.float32)).to(device)
-        self._places: Tensor | None = None
-        if recipe.kind == "gru" and examples.entities is not None:
-            absent = torch.full_like(self._vectors[:1], math.nan)
-            self._vectors = torch.cat([self._vectors, absent])
-            self._places = torch.from_numpy(history(examples.entities, recipe.steps)).to(device)
-
-    def rows(self, chosen: Tensor) -> Tensor:
-        """Return the network's input for these rows."""
-        if self._places is None:
-            return self._vectors.index_select(0, chosen)
-        places = self._places.index_select(0, chosen)
-        return self._vectors.index_select(0, places.flatten()).view(len(chosen), -1)
-
-
 class Run:
     """One training: the network and its optimiser, epoch by epoch."""
 
@@ -182,15 +110,15 @@ class Run:
         self._device = torch.device(placement.device)
         self._parts = split(len(examples.labels), recipe.validation, recipe.calibration)
         self._mark = _mark(examples, layout, recipe)
-        self._data = Data(examples, recipe, self._device)
+        self._data = Data(examples, recipe.shape, self._device)
         self._rows = self._parts.train.stop
         size = min(recipe.batch_size, self._rows)
         self._batch = max(size // placement.workers, 1) * placement.workers
         self.steps = self._rows // self._batch  # of an epoch; the rest of a permutation waits for the next one
-        self._weight = _positive_weight(examples.labels[self._parts.train], recipe)
+        self._weight = self._positive_weight(examples.labels[self._parts.train])
         self.network = self._build(examples.vectors[self._parts.train], layout)
         self._model = wrap(self.network, placement)
-        self._optimiser = optimiser(self.network, recipe)
+        self._optimiser = optimiser(self.network, recipe.learning_rate, recipe.weight_decay)
         self.losses: list[tuple[float, float]] = []
         self.best = 0  # the epoch, from 1
         self._weights: dict[str, Tensor] = {}  # of the best epoch
@@ -202,6 +130,13 @@ class Run:
         network.encoder.fit(vectors)
         network.shift.fill_(math.log(self._weight))
         return network.to(self._device)
+
+    def _positive_weight(self, labels: Floats) -> float:
+        """Return what a positive counts: where classes are balanced, as many times as there are negatives to it."""
+        positives = float(labels.sum())
+        if not 0 < positives < len(labels):
+            raise ValueError(f"the {len(labels)} examples to train on are all of one class")
+        return (len(labels) - positives) / positives if self._recipe.class_weights == "balanced" else 1.0
 
     def goes_on(self) -> bool:
         done = len(self.losses)
@@ -216,7 +151,7 @@ class Run:
         total = torch.zeros((), device=self._device)
         self.network.train()
         for step, chosen in enumerate(self._batches(number), done):
-            _set_rate(self._optimiser, rate(step, of, self._recipe.learning_rate))
+            set_rate(self._optimiser, rate(step, of, self._recipe.learning_rate))
             total += self._step(chosen)
             on_step(step + 1, of)
         self._end(total.item() / self.steps)
@@ -303,62 +238,3 @@ def _mark(examples: Examples, layout: Layout, recipe: Recipe) -> str:
     for array in (examples.vectors, examples.labels, examples.entities):
         mark.update(b"" if array is None else np.ascontiguousarray(array).data)
     return mark.hexdigest()
-
-
-def _positive_weight(labels: Floats, recipe: Recipe) -> float:
-    """Return what a positive counts: where classes are balanced, as many times as there are negatives to it."""
-    positives = float(labels.sum())
-    if not 0 < positives < len(labels):
-        raise ValueError(f"the {len(labels)} examples to train on are all of one class")
-    return (len(labels) - positives) / positives if recipe.class_weights == "balanced" else 1.0
-
-
-# What the bare loop of `loadtests/train.py` shares
-
-
-def wrap(network: Network, placement: Placement) -> nn.Module:
-    """Return what is called in training: compiled on a GPU, averaging gradients over workers.
-
-    A GRU is cuDNN's kernel already, which a compiler only gets in the way of.
-    """
-    on_gpu = placement.device.startswith("cuda")
-    model: nn.Module = network
-    if placement.workers > 1:
-        model = DistributedDataParallel(model, device_ids=[torch.device(placement.device)] if on_gpu else None)
-    return torch.compile(model) if on_gpu and network.memory is None else model  # type: ignore[return-value]
-
-
-def optimiser(network: Network, recipe: Recipe) -> torch.optim.AdamW:
-    """Return AdamW (Loshchilov and Hutter, 2019); biases and norms don't decay."""
-    matrices = [weight for weight in network.parameters() if weight.ndim > 1]
-    others = [weight for weight in network.parameters() if weight.ndim <= 1]
-    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
-
-
-def step_loss(model: nn.Module, data: Data, chosen: Tensor, weight: float) -> Tensor:
-    """Return the mean loss of a batch, in bfloat16 where the device is a GPU."""
-    with torch.autocast(chosen.device.type, torch.bfloat16, enabled=chosen.is_cuda):
-        raw = model(data.rows(chosen))
-    labels = data.labels.index_select(0, chosen)
-    weights = None if weight == 1 else torch.full((), weight, device=chosen.device)
-    return functional.binary_cross_entropy_with_logits(raw.float(), labels, pos_weight=weights)
-
-
-def shares(batches: Tensor, placement: Placement) -> list[Tensor]:
-    """Return this worker's rows of each batch (batches, rows); no row is another worker's too, and all have as many."""
-    return list(batches[:, placement.worker :: placement.workers].unbind())
-
-
-def rate(step: int, of: int, highest: float) -> float:
-    """Return the learning rate of a step: up in a line, then down in half a cosine (Loshchilov and Hutter, 2017)."""
-    rising = max(1, round(of * WARM_UP))
-    if step < rising:
-        return highest * (step + 1) / rising
-    done = (step - rising) / max(1, of - rising)
-    return highest * (LAST_RATE + (1 - LAST_RATE) * (1 + math.cos(math.pi * done)) / 2)
-
-
-def _set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
-    for group in optimiser.param_groups:
-        group["lr"] = rate

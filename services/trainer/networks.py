@@ -61,6 +61,7 @@ class Encoder(nn.Module):
     columns: Tensor
     centre: Tensor
     inverse: Tensor
+    members: Tensor
 
     def __init__(self, layout: Layout) -> None:
         super().__init__()
@@ -70,8 +71,8 @@ class Encoder(nn.Module):
         self.register_buffer("inverse", torch.ones(len(layout.numbers)))
         self.embeddings = nn.ModuleList(nn.Linear(len(group), _size(group), bias=False) for group in layout.groups)
         self.width = len(layout.numbers) + sum(map(_size, layout.groups))
-        for number, group in enumerate(layout.groups):
-            self.register_buffer(f"group_{number}", torch.tensor(group, dtype=torch.int64))
+        members = [column for group in layout.groups for column in group]
+        self.register_buffer("members", torch.tensor(members, dtype=torch.int64))
 
     def fit(self, vectors: Floats) -> None:
         """Take centre and spread of the numbers from these vectors (rows, columns), and from no others."""
@@ -86,9 +87,9 @@ class Encoder(nn.Module):
     def forward(self, vectors: Tensor) -> Tensor:
         """Encode (…, columns) as (…, width)."""
         parts = [self._numbers(vectors)] if self.layout.numbers else []
-        for number, embedding in enumerate(self.embeddings):
-            group = self.get_buffer(f"group_{number}")
-            parts.append(embedding(vectors.index_select(-1, group).clamp(0.0, 1.0)))
+        one_hots = vectors.index_select(-1, self.members).clamp(0.0, 1.0)
+        groups = torch.split(one_hots, [len(group) for group in self.layout.groups], dim=-1)
+        parts += [embedding(group) for embedding, group in zip(self.embeddings, groups, strict=True)]
         return torch.cat(parts, dim=-1)
 
     def _numbers(self, vectors: Tensor) -> Tensor:
@@ -174,7 +175,7 @@ def scores(network: Network, rows: Floats) -> Floats:
     """Return the probabilities that the network gives, as it is used: no dropout, no gradients."""
     network.eval()
     with torch.no_grad():
-        found: Floats = network.scores(torch.from_numpy(rows)).numpy()
+        found: Floats = network.scores(torch.tensor(rows)).numpy()
     return found
 
 

@@ -35,7 +35,7 @@ HOMES = {
     "onnxruntime": {"trainer/export.py"},
     "river": {"learner/model.py"},
     "starlette": {"ingestion/app.py", "ingestion/body.py", "ingestion/server.py"},
-    "torch": {"trainer/core.py", "trainer/export.py", "trainer/networks.py"},
+    "torch": {f"trainer/{name}.py" for name in ("core", "examples", "export", "networks", "stepping")},
     "triton_python_backend_utils": {"inference/online_model.py"},
     "tritonclient": {"inference/triton.py"},
     "uvicorn": {"ingestion/server.py"},

@@ -13,8 +13,10 @@ import pytest
 import torch
 
 from services.trainer.calibration import log_loss, temperature
-from services.trainer.core import Epoch, Examples, Placement, Recipe, Trained, rate, shares, split, train
+from services.trainer.core import Epoch, Recipe, Trained, train
+from services.trainer.examples import Examples, split
 from services.trainer.networks import Layout, history, scores, side_by_side
+from services.trainer.stepping import Placement, rate, shares
 
 ROOT = Path(__file__).parents[2]
 LAYOUT = Layout(numbers=(0, 5), groups=((1, 2, 3, 4),))
@@ -44,7 +46,10 @@ def made(rows: int, label: Callable[[Any, Any, Any], Any], seed: int = 0) -> Exa
     numbers, kinds = draw.normal(size=(rows, 2)).astype(np.float32), draw.integers(0, 4, rows)
     entities = draw.integers(0, 7, rows)
     vectors = np.concatenate([numbers[:, :1], np.eye(4, dtype=np.float32)[kinds], numbers[:, 1:]], axis=1)
-    return Examples(vectors, np.asarray(label(numbers, kinds, entities), np.float32), entities)
+    labels = np.asarray(label(numbers, kinds, entities), np.float32)
+    for array in (vectors, labels, entities):
+        array.flags.writeable = False  # as what is read from Arrow
+    return Examples(vectors, labels, entities)
 
 
 def turned(numbers: Any, kinds: Any, _: Any) -> Any:
@@ -165,7 +170,7 @@ def test_the_best_epoch_is_kept() -> None:
     assert 1 < trained.best < len(losses) == trained.best + 3 < 60
     part = split(400, recipe.validation, recipe.calibration).validation
     with torch.no_grad():
-        logits = trained.network.logits(torch.from_numpy(examples.vectors[part])).double().numpy()
+        logits = trained.network.logits(torch.tensor(examples.vectors[part])).double().numpy()
     assert log_loss(logits, examples.labels[part].astype(np.float64)) == pytest.approx(min(losses), rel=1e-6)
 
 
@@ -342,7 +347,8 @@ for absent in ("msgspec", "onnx", "services.runtime"):
         continue
     sys.exit(f"{absent} was there")
 import numpy as np
-from services.trainer.core import Examples, Recipe, train
+from services.trainer.core import Recipe, train
+from services.trainer.examples import Examples
 from services.trainer.networks import Layout
 x = np.arange(40, dtype=np.float32)[:, None]
 recipe = Recipe("gru", 4, 1, 2, 0.0, 1, 8, 1e-3, 0.0, 1, 0.2, 0.2, "none", 0)
