@@ -2,9 +2,8 @@
 
     .venv/bin/python loadtests/train.py [--events N] [--kind mlp gru] [--device cuda] [--rounds N] [--trainings N]
 
-Real flights through the feature engine, joined with their labels. The bare loop has the same network, optimiser and
-batches, and nothing else; our time has validation, schedule and checkpoints in it. Both leave out their first epoch,
-in which things are compiled. On a CPU it is CPU time that is compared, as other processes may want the cores too.
+Real flights through the feature engine, joined with their labels. `train_speed.py` says how speed is compared, and
+runs without the rest of Thalweg.
 
 Then quality, on the last fifth of the events: networks trained on what had its label when that fifth began, and trained
 anew later if `--trainings` says more than one, in as many equal spans. Beside them the share of true labels known when
@@ -13,8 +12,6 @@ does in service, once frozen when the fifth begins, as a network is.
 """
 
 import argparse
-import platform
-import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -25,7 +22,7 @@ import numpy as np
 import onnxruntime
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional
+from train_speed import compare, described
 
 from infra.local.quality import quality
 from infra.local.replayer import records
@@ -37,15 +34,14 @@ from services.runtime.records import Record
 from services.runtime.river_score import score
 from services.runtime.schemas import features_frame
 from services.runtime.stream import Stream, load_stream
-from services.trainer.core import Epoch, Recipe, Trained, train
-from services.trainer.examples import Examples, split
+from services.trainer.core import Recipe, Trained, train
+from services.trainer.examples import Examples
 from services.trainer.export import INPUT, OUTPUT, export
-from services.trainer.networks import Floats, Ints, Layout, Network, history, side_by_side
+from services.trainer.networks import Floats, Ints, history, side_by_side
 from services.trainer.recipe import layout, recipe
-from services.trainer.stepping import Placement, optimiser, wrap
+from services.trainer.stepping import Placement
 
 BATCH = 2000  # events folded at once
-TIMED = 2  # epochs that are timed
 LAST = 0.2  # of the events, on which quality is measured
 
 
@@ -75,14 +71,8 @@ def main() -> None:
     print(f"device: {described(given.device)}; PyTorch {torch.__version__}")
     recipes = [replace(recipe(stream), kind=kind) for kind in given.kind]
     for one in recipes:
-        compare(flights, layout(stream), one, given.device, given.rounds)
+        compare(examples(flights, np.inf), layout(stream), one, given.device, given.rounds)
     worth(stream, flights, recipes, given.device, given.trainings)
-
-
-def described(device: str) -> str:
-    if device.startswith("cuda"):
-        return str(torch.cuda.get_device_name(device))
-    return f"CPU, {platform.machine()}, {torch.get_num_threads()} thread(s), {torch.backends.cpu.get_cpu_capability()}"
 
 
 # The stream in process
@@ -127,71 +117,6 @@ def examples(flights: Flights, before: float) -> Examples:
     chosen = flights.known < before
     labels = flights.labels[chosen].astype(np.float32)
     return Examples(np.ascontiguousarray(flights.vectors[chosen]), labels, flights.entities[chosen])
-
-
-# Speed
-
-
-def compare(flights: Flights, columns: Layout, how: Recipe, device: str, rounds: int) -> None:
-    """Print rows a second of ours, of the bare loop, and the median of the rounds' ratios."""
-    how = replace(how, epochs=1 + TIMED, patience=1 + TIMED)
-    learned = examples(flights, np.inf)
-    pairs = [(ours(learned, columns, how, device), bare(learned, columns, how, device)) for _ in range(rounds)]
-    mine, theirs = (statistics.median(side) for side in zip(*pairs, strict=True))
-    ratio = statistics.median(ours_rate / bare_rate for ours_rate, bare_rate in pairs)
-    each = ", ".join(f"{ours_rate / bare_rate:.2f}" for ours_rate, bare_rate in pairs)
-    print(f"{how.kind}: {mine:>11,.0f} rows/s ours, {theirs:>11,.0f} bare loop, ratio {ratio:.2f} (rounds: {each})")
-
-
-def clock(device: str) -> float:
-    if device.startswith("cuda"):
-        torch.cuda.synchronize()
-        return time.perf_counter()
-    return time.process_time()
-
-
-def ours(learned: Examples, columns: Layout, how: Recipe, device: str) -> float:
-    """Return rows a second of training as it is used, with a checkpoint taken after each epoch."""
-    ends: list[float] = []
-
-    def note(epoch: Epoch) -> None:
-        epoch.checkpoint()
-        ends.append(clock(device))
-
-    train(learned, columns, how, Placement(device), on_epoch=note)
-    return trained_rows(learned, how) / (ends[-1] - ends[0])
-
-
-def trained_rows(learned: Examples, how: Recipe) -> int:
-    first: int = split(len(learned.labels), how.validation, how.calibration).train.stop
-    return TIMED * (first // how.batch_size) * how.batch_size
-
-
-def bare(learned: Examples, columns: Layout, how: Recipe, device: str) -> float:
-    """Return rows a second of a loop that does nothing but train the same network on the same batches."""
-    first = split(len(learned.labels), how.validation, how.calibration).train.stop
-    vectors = learned.vectors[:first]
-    if how.kind == "gru" and learned.entities is not None:
-        vectors = side_by_side(vectors, history(learned.entities[:first], how.steps))
-    x, y = torch.from_numpy(vectors).to(device), torch.from_numpy(learned.labels[:first]).to(device)
-    torch.manual_seed(how.seed)
-    network = Network(columns, how.shape)
-    network.encoder.fit(learned.vectors[:first])
-    network.to(device)
-    model, optimise = wrap(network, Placement(device)), optimiser(network, how.learning_rate, how.weight_decay)
-    start = 0.0
-    for epoch in range(1 + TIMED):
-        start = clock(device) if epoch == 1 else start
-        order = torch.randperm(first, device=device)
-        for at in range(0, first - how.batch_size + 1, how.batch_size):
-            chosen = order[at : at + how.batch_size]
-            with torch.autocast(x.device.type, torch.bfloat16, enabled=x.is_cuda):
-                raw = model(x[chosen])
-            loss = functional.binary_cross_entropy_with_logits(raw.float(), y[chosen])
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimise.step()
-            optimise.zero_grad(set_to_none=True)
-    return trained_rows(learned, how) / (clock(device) - start)
 
 
 # Worth
