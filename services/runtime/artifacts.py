@@ -52,6 +52,10 @@ class Artifacts:
             raise Stop(f"{self._name(model, version)}: no such version in {self._folder}") from error
         return Verifier(self._keys).open(self._name(model, version), sealed)
 
+    def card(self, model: str, version: int) -> Path:
+        """Return where a version's card is to stand, which tells people about it; nobody trusts it."""
+        return self._path(model, version).with_suffix(".json")
+
     def _path(self, model: str, version: int) -> Path:
         if not _NAME.fullmatch(model) or version < 0:
             raise Stop(f"{model}@{version}: not the name of a model version")

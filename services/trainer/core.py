@@ -27,6 +27,7 @@ from services.trainer.networks import Floats, Layout, Network, Shape
 from services.trainer.stepping import Placement, optimiser, rate, set_rate, shares, step_loss, wrap
 
 HERE = Placement()
+TORCH = str(torch.__version__)
 SLICE = 65_536  # rows scored at once
 
 
