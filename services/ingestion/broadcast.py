@@ -85,15 +85,15 @@ class Broadcast:
         tail = None
         try:
             tail = self._tail()
-            loop.call_soon_threadsafe(self._opened.set)
-            while self._wanted():
+            _tell(loop, self._opened.set)
+            while self._wanted() and not loop.is_closed():
                 with contextlib.suppress(Retry):
                     if records := tail.poll(BATCH, 0.2):
                         self._room.acquire()
-                        loop.call_soon_threadsafe(self._push, records)
+                        _tell(loop, self._push, records)
         except Exception:
             log.exception("reading predictions failed; those who listen are let go")
-            loop.call_soon_threadsafe(self._let_go)
+            _tell(loop, self._let_go)
         finally:
             if tail is not None:
                 tail.close()
@@ -118,3 +118,9 @@ class Broadcast:
         self._opened.set()
         with self._lock:
             self._reading = False
+
+
+def _tell(loop: asyncio.AbstractEventLoop, act: Callable[..., object], *arguments: object) -> None:
+    """Have it done in the loop; if that has ended, so have all who listened."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(act, *arguments)

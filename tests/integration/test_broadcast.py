@@ -85,6 +85,27 @@ def test_a_reader_that_could_not_be_opened_is_opened_again() -> None:
     assert asyncio.run(scene())
 
 
+def test_a_reader_that_outlives_its_loop_ends_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    """A batch that arrives as the service ends has nobody to go to; that is no error of any thread."""
+    polling, ended, closed = threading.Event(), threading.Event(), threading.Event()
+
+    class Slow(FakeTail):
+        def poll(self, _: int, timeout: float) -> list[Record]:
+            polling.set()
+            ended.wait(5)
+            return super().poll(_, timeout)
+
+    async def scene() -> None:
+        batches = Broadcast(lambda: Slow(lambda: None, closed.set)).listen()
+        assert await anext(batches) is None
+        await asyncio.to_thread(polling.wait, 5)
+
+    asyncio.run(scene())
+    ended.set()
+    assert closed.wait(5)
+    assert caplog.text == ""
+
+
 def test_a_listener_that_cannot_keep_up_is_let_go_and_costs_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
     """What waits for a listener is bounded, and dropped with it: one that does not read is ended, others hear all."""
     monkeypatch.setattr(broadcast, "LAG", 50)

@@ -44,7 +44,11 @@ class Door:
 
     def connect(self, said: bytes = b"") -> socket.socket:
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=10)
-        connection.sendall(said)
+        try:
+            connection.sendall(said)
+        except OSError:
+            connection.close()
+            raise
         return connection
 
     def resident(self) -> int:
