@@ -96,15 +96,15 @@ class Child:
 
     def trim_log(self) -> None:
         """Keep the newer half of a log that has grown too long; what is said in that very moment may be lost."""
-        with contextlib.suppress(FileNotFoundError), self.log.open("r+b") as log:
-            size = log.seek(0, os.SEEK_END)
-            if size > LONGEST_LOG:
-                log.seek(size - LONGEST_LOG // 2)
-                rest = log.read().partition(b"\n")[2]
-                log.truncate(0)
-                log.seek(0)
-                log.write(rest)  # the child appends, so it goes on behind that
-                self._log_begins = max(0, self._log_begins - size + len(rest))
+        if not self.log.exists() or (size := self.log.stat().st_size) <= LONGEST_LOG:
+            return
+        with self.log.open("r+b") as log:
+            log.seek(size - LONGEST_LOG // 2)
+            rest = log.read().partition(b"\n")[2]
+            log.truncate(0)
+            log.seek(0)
+            log.write(rest)  # the child appends, so it goes on behind that
+        self._log_begins = max(0, self._log_begins - size + len(rest))
 
     def terminate(self) -> None:
         """Ask it to end, without waiting; a paused one must go on to hear it."""

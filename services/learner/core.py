@@ -1,17 +1,15 @@
 """Examples become a better model. Pure: a version is a function of the examples before it, and of nothing else."""
 
-import math
 import pickle
 from collections.abc import Sequence
 
 from services.learner.model import build_model
 from services.runtime.frames import rows
+from services.runtime.quality import log_loss
 from services.runtime.records import Outgoing, Record
 from services.runtime.river_score import score
 from services.runtime.schemas import examples_frame
 from services.runtime.stream import Stream
-
-SMALLEST = 1e-15  # a probability of 0 would make one mistake cost without end
 
 
 class LearnerCore:
@@ -45,8 +43,7 @@ class LearnerCore:
 
     def _learn(self, vector: dict[str, float], label: bool, retracted: float | None) -> None:  # noqa: FBT001 - the label
         if retracted is None:
-            probability = score(self._model, vector)
-            self._loss -= math.log(max(probability if label else 1 - probability, SMALLEST))
+            self._loss += log_loss(score(self._model, vector), label)
         else:
             self.unretractable += 1
         self._model.learn_one(vector, label)

@@ -11,6 +11,11 @@ UNIT = 2**40
 SMALLEST = 1e-15  # a probability of 0 would make one mistake cost without end
 
 
+def log_loss(score: float, label: float) -> float:
+    """Return what a score, a probability of 1, costs where the label is 0 or 1, in nats."""
+    return -math.log(max(score if label > 0 else 1 - score, SMALLEST))
+
+
 class Quality:
     """Sums over rows that have a label."""
 
@@ -27,7 +32,7 @@ class Quality:
 
     def _add(self, score: float, label: float, sign: int) -> None:
         self.n += sign
-        self.loss += sign * round(UNIT * -math.log(max(score if label > 0 else 1 - score, SMALLEST)))
+        self.loss += sign * round(UNIT * log_loss(score, label))
         self.correct += sign * ((score > 0.5) == (label > 0))  # noqa: PLR2004 - the more likely one
 
     @property

@@ -78,7 +78,7 @@ def resumed(
     """Go on from the checkpoint, if it is of this training; else begin."""
     placed, parts = Placement(device), layout(stream)
     if checkpoint.exists():
-        with suppress(ValueError):  # of other examples, or of another recipe
+        with suppress(ValueError):  # of other examples, or of another recipe; what else is wrong is said below
             return train(examples, parts, wanted, placed, checkpoint=checkpoint.read_bytes(), on_epoch=on_epoch)
     try:
         return train(examples, parts, wanted, placed, on_epoch=on_epoch)

@@ -2,8 +2,6 @@
 
 import contextlib
 import os
-import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +24,7 @@ from services.runtime.models import Published, decode_published
 from services.runtime.schemas import SCORE, examples_frame
 from services.runtime.settings import Settings
 from services.runtime.stream import load_stream
+from tests.disks import small_disk
 
 ROOT = Path(__file__).parents[2]
 STREAM = load_stream(ROOT / "schemas", "flights")
@@ -35,12 +34,8 @@ FRAME = examples_frame(STREAM)
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """Return a disk of one megabyte."""
-    mount = [shutil.which("mount") or "mount", "-t", "tmpfs", "-o", "size=1m", "none", str(tmp_path)]
-    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"a small disk can't be mounted here (root may): {mounted.stderr.strip()}")
-    yield tmp_path
-    subprocess.run([shutil.which("umount") or "umount", "-l", str(tmp_path)], check=True)
+    with small_disk(tmp_path, 1) as disk:
+        yield disk
 
 
 def fill(path: Path) -> None:

@@ -3,8 +3,6 @@
 import contextlib
 import os
 import random
-import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -29,6 +27,7 @@ from services.runtime.schemas import examples_frame
 from services.runtime.signing import make_keys
 from services.runtime.stream import load_stream
 from services.trainer.store import ExampleStore
+from tests.disks import small_disk
 
 ROOT = Path(__file__).parents[2]
 STREAM = load_stream(ROOT / "schemas", "flights")
@@ -45,12 +44,8 @@ def sent() -> list[Outgoing]:
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """Return a disk of two megabytes."""
-    mount = [shutil.which("mount") or "mount", "-t", "tmpfs", "-o", "size=2m", "none", str(tmp_path)]
-    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if mounted.returncode:
-        pytest.skip(f"a small disk can't be mounted here (root may): {mounted.stderr.strip()}")
-    yield tmp_path
-    subprocess.run([shutil.which("umount") or "umount", "-l", str(tmp_path)], check=True)
+    with small_disk(tmp_path, 2) as disk:
+        yield disk
 
 
 class Trainer:

@@ -2,7 +2,6 @@
 
 import math
 import random
-from pathlib import Path
 from statistics import median_low
 
 import msgspec
@@ -94,9 +93,8 @@ def test_counts_outlive_a_restart() -> None:
     Maturity().load([])
 
 
-def test_the_service_tells_its_health(tmp_path: Path) -> None:
+def test_the_service_tells_its_health() -> None:
     """Rows count once, though written twice; a row whose wait was in vain has no label; partitions count together."""
-    del tmp_path
     health = Health("labels", ManualClock())
     stage = Joining(STREAM, 10, health)
     for partition in (3, 4):
