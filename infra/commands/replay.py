@@ -1,4 +1,4 @@
-"""`thalweg replay --into PREFIX`: what is downstream of `events`, built anew beside what was written."""
+"""`thalweg replay`: what is downstream of `events`, folded again: compared by digest, or built anew under a prefix."""
 
 import argparse
 import re
@@ -9,6 +9,7 @@ from typing import Any
 from infra.commands.connection import Progress, add_log, add_span, connect, span
 from infra.local import brokers
 from infra.local.brokers import TopicSpec
+from services.replay.digests import digests
 from services.replay.rebuild import KINDS, Rebuild
 from services.replay.scores import OneVersion, Recorded, Scores, trained_on
 from services.replay.versions import Versions, version_number
@@ -23,15 +24,16 @@ ABOUT = f"""\
 Folds `events` and `labels` again, by the stream folder as it is now, into PREFIX.{", PREFIX.".join(KINDS)}: to
 back-fill a feature that was added, or to ask what a version would have said (--scores online@7 --from … --to …).
 --from and --to are event times: they bound what is written, not what is folded. Refused events are left out. Topics of
-PREFIX must not hold anything yet; if this is stopped half-way, delete them and start again. To compare the log with
-what was written online use thalweg verify."""
+PREFIX must not hold anything yet; if this is stopped half-way, delete them and start again. Without --into nothing is
+written: the digest of each partition's features is compared with that of what was written online, exit status 1 if one
+differs. thalweg verify says where."""
 
 
 def add(commands: Any) -> None:  # noqa: ANN401 - argparse does not export the type
     parser = commands.add_parser("replay", help="rebuild what is downstream of events under a prefix", epilog=ABOUT)
     add_log(parser)
     parser.add_argument(
-        "--into", required=True, type=_prefix, metavar="PREFIX", help="where to: PREFIX.features and so on"
+        "--into", type=_prefix, metavar="PREFIX", help="where to: PREFIX.features and so on (only compare digests)"
     )
     parser.add_argument("--scores", default=RECORDED, metavar="recorded|online@N", help="whose scores (recorded)")
     parser.add_argument("--topics", type=_kinds, default=KINDS, metavar="T,…", help=f"which ({','.join(KINDS)})")
@@ -53,6 +55,8 @@ def _kinds(text: str) -> tuple[str, ...]:
 
 def _run(given: argparse.Namespace) -> int:
     stream, settings = connect(given)
+    if given.into is None:
+        return _compare(given, stream, settings)
     if given.into == stream.name:
         raise ValueError(f"--into {given.into} is the stream itself; name a fresh prefix")
     with closing(KafkaHistory(settings)) as history, closing(Progress()) as progress:
@@ -64,6 +68,20 @@ def _run(given: argparse.Namespace) -> int:
         rebuild.run(history, writer.write, progress)
     _say(rebuild, given.into, kinds)
     return 0
+
+
+def _compare(given: argparse.Namespace, stream: Stream, settings: Settings) -> int:
+    if (given.scores, given.topics, given.start, given.end) != (RECORDED, KINDS, None, None):
+        raise ValueError("--scores, --topics, --from and --to say what is written; name a prefix with --into")
+    same = True
+    with closing(KafkaHistory(settings)) as history:
+        for one in digests(history, stream):
+            same = same and one.same
+            verdict = f"{one.replayed[:16]}: {'the same' if one.same else 'DIFFERENT'}"
+            print(
+                f"partition {one.partition}: {one.rows} rows of features, online {one.online[:16]}, replayed {verdict}"
+            )
+    return 0 if same else 1
 
 
 def _fitting(stream: Stream, history: KafkaHistory, scores: str, kinds: Sequence[str]) -> Sequence[str]:

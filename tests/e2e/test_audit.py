@@ -155,6 +155,18 @@ def changed(folder: Path, old: str, new: str) -> Path:
     return folder / "schemas"
 
 
+def test_a_fold_of_the_log_has_the_digest_of_what_was_written(run: Run, tmp_path: Path) -> None:
+    """`replay` alone compares each partition's features by digest; by another feature they differ, exit status 1."""
+    done = run.thalweg("replay")
+    assert (done.returncode, done.stdout.count(": the same\n")) == (0, 3), done.stdout + done.stderr
+    assert sum(int(found) for found in re.findall(r": (\d+) rows of features", done.stdout)) == FLIGHTS
+    schemas = changed(tmp_path, 'window = "15m"', 'window = "30m"')
+    other = run.thalweg("replay", "--schemas", schemas)
+    assert (other.returncode, "DIFFERENT" in other.stdout) == (1, True)
+    refused = run.thalweg("replay", "--scores", "online@7")
+    assert (refused.returncode, "--into" in refused.stderr) == (1, True)
+
+
 def test_a_run_is_rebuilt_as_it_was(run: Run) -> None:
     """`replay --into`: every topic downstream comes out the same; a prefix that holds something is refused."""
     done = run.thalweg("replay", "--into", "copy")
