@@ -13,7 +13,7 @@ from services.runtime.frames import matrix, times
 from services.runtime.grammar import Duration, LabelRule, OnlineRule, Pipeline, StreamRule, Value
 from services.runtime.records import Record
 from services.runtime.river_score import score
-from services.runtime.schemas import SCORE, examples_frame
+from services.runtime.schemas import BESIDE, SCORE, examples_frame
 from services.runtime.stream import Stream
 
 COLUMNS = ("x", "y", "z")
@@ -59,6 +59,7 @@ def record(rows: slice, number: int = 0, *, corrects: bool = False) -> Record:
         matrix(vectors),
         pa.array([0.5] * n),
         pa.array([{"version": 0, "score": 0.5, "weight": 1.0}] * n, SCORE),
+        pa.array([[]] * n, BESIDE),
         pa.array([0] * n, pa.int32()),
         pa.array([float(label != corrects) for label in labels]),
         epoch,

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from services.features.core import FeaturesCore
-from services.inference.core import InferenceCore, Scores
+from services.inference.core import InferenceCore
+from services.inference.mix import Mix, Scores
 from services.labels.core import LabelsCore
 from services.learner.core import LearnerCore
 from services.replay.versions import Versions
@@ -90,7 +91,7 @@ class Recorded:
             self._append(self._features[partition].fold(self._new("events", partition)))
             if rows := self._new("features", partition):
                 batch = self._inference.read(rows)
-                self._append(self._inference.write(partition, batch, self._scores(batch, version)))
+                self._append(self._inference.write(partition, batch, Mix(self._scores(batch, version))))
             self._append(
                 self._labels[partition].fold([*self._new("scored", partition), *self._new("labels", partition)])
             )

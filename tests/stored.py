@@ -5,7 +5,7 @@ import pyarrow as pa
 
 from services.runtime.frames import matrix, times
 from services.runtime.records import Outgoing, Record
-from services.runtime.schemas import SCORE
+from services.runtime.schemas import BESIDE, SCORE
 from services.trainer.store import ExampleStore
 from tests.lessons import FRAME
 
@@ -28,6 +28,7 @@ def value(first: int, number: int = 3, *, corrects: bool = False) -> bytes:
         matrix(np.outer(events + 1, [1, 1e-3, -50]).astype(np.float32)),
         pa.array(events / 1000),
         pa.array([{"version": int(event), "score": 0.5, "weight": 1.0} for event in events], SCORE),
+        pa.array([[]] * len(events), BESIDE),
         pa.array([0] * number, pa.int32()),
         pa.array(((events + corrects) % 2).astype(float)),
         times(at + (3 + corrects - events % 3) * HOUR),

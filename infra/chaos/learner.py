@@ -25,7 +25,8 @@ from infra.local.processes import Child, Children
 from infra.local.replayer import Timed, records
 from infra.local.stack import REPOSITORY
 from services.features.core import FeaturesCore
-from services.inference.core import InferenceCore, Scores
+from services.inference.core import InferenceCore
+from services.inference.mix import Mix, Scores
 from services.labels.core import LabelsCore
 from services.learner.core import LearnerCore
 from services.learner.model import fingerprint
@@ -100,7 +101,7 @@ def _read(stream: Stream, kind: str, due: Sequence[Timed], offsets: Iterator[int
 def _scored(inference: InferenceCore, out: Outgoing) -> Record:
     """Return what inference would write for labels; the score is not learned from."""
     batch = inference.read([Record(out.topic, 0, 0, out.key, out.value, 0, out.headers)])
-    *_, scored = inference.write(0, batch, Scores(0, np.zeros(batch.num_rows)))
+    *_, scored = inference.write(0, batch, Mix(Scores(0, np.zeros(batch.num_rows))))
     return Record(scored.topic, 0, 0, scored.key, scored.value, 0, scored.headers)
 
 

@@ -8,14 +8,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from services.inference.mix import Mix
 from services.runtime.frames import micros, rows
-from services.runtime.models import ONLINE
 from services.runtime.records import Outgoing, Record
-from services.runtime.schemas import SCORE, features_frame, scored_frame
+from services.runtime.schemas import features_frame, scored_frame
 from services.runtime.stream import Stream
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
-CERTAIN = 1.0  # the weight of the only model there is
 
 
 class Source(msgspec.Struct, frozen=True, gc=False):
@@ -26,7 +25,11 @@ class Source(msgspec.Struct, frozen=True, gc=False):
 
 
 class Prediction(msgspec.Struct, frozen=True, gc=False):
-    """A prediction as its consumers see it, with its provenance: enough to make it again, bit for bit."""
+    """A prediction as its consumers see it, with its provenance: enough to make it again, bit for bit.
+
+    `scores` are those of all models that were asked, `weights` of those that counted. A prediction is `degraded` where
+    one that should have counted gave no score.
+    """
 
     event_id: str
     key: str
@@ -38,13 +41,6 @@ class Prediction(msgspec.Struct, frozen=True, gc=False):
     features: str
     degraded: bool = False
     trace_id: str | None = None
-
-
-class Scores(msgspec.Struct, frozen=True):
-    """What Triton answered for a batch: the version that scored it, and a score per row."""
-
-    version: int
-    values: NDArray[np.float64]
 
 
 class InferenceCore:
@@ -67,41 +63,39 @@ class InferenceCore:
         """Return a batch of no rows, as Triton would see it."""
         return np.zeros((0, len(self._stream.columns)), np.float32)
 
-    def write(self, partition: int, batch: pa.RecordBatch, scores: Scores) -> list[Outgoing]:
+    def write(self, partition: int, batch: pa.RecordBatch, mix: Mix) -> list[Outgoing]:
         """Return a JSON record per event and one Arrow record for the batch, all on the events' own partition."""
-        return [*self._predictions(partition, batch, scores), self._scored_batch(partition, batch, scores)]
+        return [*self._predictions(partition, batch, mix), self._scored_batch(partition, batch, mix)]
 
-    def _predictions(self, partition: int, batch: pa.RecordBatch, scores: Scores) -> list[Outgoing]:
+    def _predictions(self, partition: int, batch: pa.RecordBatch, mix: Mix) -> list[Outgoing]:
         topic, field = self._stream.topic("predictions"), self._stream.pipeline.label.field
-        version = f"{ONLINE}@{scores.version}"
-        weights = {version: CERTAIN}
         columns = zip(
             batch.column("event_id").to_pylist(),
             batch.column("key").to_pylist(),
             micros(batch.column("event_time")).tolist(),
             batch.column("offset").to_pylist(),
-            scores.values.tolist(),
+            mix.served.tolist(),
+            mix.scores(),
+            mix.weights(),
+            mix.degraded.tolist(),
             strict=True,
         )
         outgoing = []
-        for event_id, key, time, offset, value in columns:
+        for event_id, key, time, offset, value, scores, weights, degraded in columns:
             prediction = Prediction(
                 event_id,
                 key,
                 _EPOCH + dt.timedelta(microseconds=time),
                 {field: value},
-                {version: value},
+                scores,
                 weights,
                 Source(partition, offset),
                 self._stream.feature_set,
+                degraded,
             )
             outgoing.append(Outgoing(topic, self._encode(prediction), key.encode(), partition))
         return outgoing
 
-    def _scored_batch(self, partition: int, batch: pa.RecordBatch, scores: Scores) -> Outgoing:
-        values = pa.array(scores.values)
-        version = pa.repeat(pa.scalar(scores.version, pa.int64()), len(values))
-        weight = pa.repeat(pa.scalar(CERTAIN, pa.float64()), len(values))
-        online = pa.StructArray.from_arrays([version, values, weight], fields=list(SCORE))
-        value = self._scored.encode([*batch.columns, values, online])
+    def _scored_batch(self, partition: int, batch: pa.RecordBatch, mix: Mix) -> Outgoing:
+        value = self._scored.encode([*batch.columns, *mix.columns()])
         return Outgoing(self._stream.topic("scored"), value, partition=partition, headers=self._scored.headers)

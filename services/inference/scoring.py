@@ -3,9 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from services.inference.core import InferenceCore
+from services.inference.mix import Mix
 from services.inference.triton import Triton
 from services.runtime.errors import Retry
-from services.runtime.models import ONLINE, decode_published
+from services.runtime.models import Lineup, decode_event
 from services.runtime.records import Outgoing, Record
 from services.runtime.stage import Batches
 from services.runtime.stream import Stream
@@ -21,7 +22,7 @@ class Scoring:
         self._core = InferenceCore(stream)
         self._triton = triton
         self._models = models  # what is new on `models`, in order
-        self._version: int | None = None
+        self._lineup = Lineup(stream.feature_set)
 
     def fold(self, batches: Batches) -> list[Outgoing]:
         version = self._live_version()
@@ -30,7 +31,7 @@ class Scoring:
         return [
             out
             for (partition, batch), scores in zip(read.items(), answers, strict=True)
-            for out in self._core.write(partition, batch, scores)
+            for out in self._core.write(partition, batch, Mix(scores))
         ]
 
     def warm_up(self, wait: Wait) -> None:
@@ -46,12 +47,11 @@ class Scoring:
 
     def _live_version(self) -> int:
         while records := self._models():
-            for published in (decode_published(record.value) for record in records):
-                if published.model == ONLINE:
-                    self._version = published.version
-        if self._version is None:
+            for record in records:
+                self._lineup.fold(decode_event(record.value))
+        if self._lineup.online is None:
             raise Retry("no version of the online model is published yet; is the learner up?")
-        return self._version
+        return self._lineup.online
 
     def open(self, partition: int, state: bytes | None) -> None:
         """Nothing to open: no state."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
-from services.inference.core import Scores
+from services.inference.mix import Scores
 from services.runtime.errors import Retry
 
 TIMEOUT_S = 10.0

@@ -13,7 +13,7 @@ from services.runtime.admission import Admission
 from services.runtime.frames import matrix, micros, rows, times
 from services.runtime.quality import Quality
 from services.runtime.records import Outgoing, Record
-from services.runtime.schemas import SCORE, examples_frame, scored_frame
+from services.runtime.schemas import BESIDE, SCORE, examples_frame, scored_frame
 from services.runtime.stream import Stream
 
 SERVICE = "labels"
@@ -95,6 +95,7 @@ class LabelsCore:
             online.field("version").to_pylist(),
             online.field("score").to_pylist(),
             online.field("weight").to_pylist(),
+            map(tuple, batch.column("batch").to_pylist()),
             clocks.tolist(),
         )
 
@@ -124,6 +125,7 @@ class LabelsCore:
             matrix(np.frombuffer(b"".join(row.features for row in found), np.float32).reshape(-1, width)),
             pa.array([row.served for row in found], pa.float64()),
             pa.array(online, SCORE),
+            pa.array([row.batch for row in found], BESIDE),
             pa.array([self._partition] * len(found), pa.int32()),
             pa.array([one.label.value if one.label else NEGATIVE for one in decided], pa.float64()),
             times(np.array([self._said_at(one) for one in decided], np.int64)),

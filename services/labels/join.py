@@ -12,7 +12,7 @@ in which labels arrive; without corrections a row is done with its first.
 
 from collections.abc import Callable, Iterator
 from heapq import heappop, heappush
-from typing import Generic, Literal, TypeAlias, TypeVar, get_args
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, get_args
 
 import msgspec
 
@@ -32,6 +32,7 @@ class Row(msgspec.Struct, frozen=True, array_like=True, gc=False):
     version: int
     score: float
     weight: float
+    batch: tuple[dict[str, Any], ...]  # what the versions of the batch model said
     clock: int
 
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import merge
 from itertools import groupby, islice
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 
 import msgspec
 import numpy as np
@@ -16,7 +16,8 @@ import pyarrow as pa
 
 from services.features.core import FeaturesCore
 from services.inference.core import InferenceCore
-from services.inference.core import Scores as Answer
+from services.inference.mix import Beside, Mix
+from services.inference.mix import Scores as Answer
 from services.labels.core import LabelsCore
 from services.replay.online import open_batch, refused
 from services.replay.scores import Score, Scores
@@ -85,8 +86,8 @@ class Rebuild:
             return
         scores = self._scores(partition, batch)
         self.counts["scored"] += len(scores)
-        for version, run in groupby(scores, itemgetter(1)):
-            yield from self._inference.write(partition, *_answered(batch, version, list(run)))
+        for _, run in groupby(scores, attrgetter("models")):
+            yield from self._inference.write(partition, *_answered(batch, list(run)))
 
     def _examples(self, partition: int, outgoing: Sequence[Outgoing], labels: Sequence[Record]) -> Iterator[Outgoing]:
         if "examples" not in self._kinds:
@@ -99,9 +100,17 @@ class Rebuild:
                 yield out
 
 
-def _answered(batch: pa.RecordBatch, version: int, run: Sequence[Score]) -> tuple[pa.RecordBatch, Answer]:
-    """Return the rows that one version scored, and its scores as inference has them from Triton."""
-    return batch.take(pa.array([row for row, _, _ in run])), Answer(version, np.array([value for _, _, value in run]))
+def _answered(batch: pa.RecordBatch, run: Sequence[Score]) -> tuple[pa.RecordBatch, Mix]:
+    """Return the rows that the same models scored, and what they said, as inference has it from Triton."""
+    online = Answer(run[0].version, np.array([score.score for score in run]))
+    return batch.take(pa.array([score.row for score in run])), Mix(online, [*_beside(run)])
+
+
+def _beside(run: Sequence[Score]) -> Iterator[Beside]:
+    for place, first in enumerate(run[0].batch):
+        said = [score.batch[place] for score in run]
+        values, weights = (np.array([one[field] for one in said], np.float64) for field in ("score", "weight"))
+        yield Beside(first["version"], first["state"], first["beside"], values, weights)
 
 
 def _written(out: Outgoing, partition: int) -> Record:

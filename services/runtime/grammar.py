@@ -187,6 +187,8 @@ class BatchRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     of the event's key first. Of the examples, in order of event time, the last share `calibration` sets the temperature
     and the share `validation` before it says which epoch was best; training ends after `patience` epochs without a
     better one. With "balanced" classes the rarer one weighs as much as the other, and scores stay probabilities.
+    With `train_every`, a length of event time, the trainer begins by itself whenever that much is new, from
+    `train_after` examples on.
     """
 
     kind: Literal["mlp", "gru"] = "mlp"
@@ -203,6 +205,32 @@ class BatchRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     calibration: Annotated[float, msgspec.Meta(gt=0, le=0.4)] = 0.1
     class_weights: Literal["none", "balanced"] = "none"
     seed: Annotated[int, msgspec.Meta(ge=0, lt=2**20)] = 0
+    train_every: Duration | None = None
+    train_after: Annotated[int, msgspec.Meta(ge=1)] = 5000
+
+
+class RolloutRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[rollout]`: when a version of the batch model is served, to whom, and when no longer. Counts are of examples.
+
+    A challenger is a canary, for the share `canary` of the keys, after `shadow_examples`; it is champion when it was
+    one for `canary_examples` and is shown to be better, and retired when it is shown to be worse, overall or for a
+    value of a one-hot feature in `slices`, or not shown better within `patience`. `alpha` is the chance of each such
+    error; a champion that is no worse than its predecessor is rolled back every `apart` examples, on average, at most.
+    A model that answers after `latency` is not waited for. The weights in the mix have a `floor`, and what they go by
+    fades within `window`; new ones are published `weigh_every` so often.
+    """
+
+    alpha: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.05
+    apart: Annotated[float, msgspec.Meta(gt=1)] = 1e6
+    shadow_examples: Annotated[int, msgspec.Meta(ge=1)] = 500
+    canary: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.1
+    canary_examples: Annotated[int, msgspec.Meta(ge=1)] = 500
+    patience: Annotated[int, msgspec.Meta(ge=1)] = 20_000
+    slices: list[str] = []
+    latency: Duration = msgspec.field(default_factory=lambda: Duration("0.5s"))
+    floor: Annotated[float, msgspec.Meta(ge=0, lt=0.5)] = 0.001
+    window: Annotated[float, msgspec.Meta(gt=1)] = 2000
+    weigh_every: Duration = msgspec.field(default_factory=lambda: Duration("1s"))
 
 
 class ReplayRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -219,4 +247,5 @@ class Pipeline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     label: LabelRule
     online: OnlineRule
     batch: BatchRule | None = None
+    rollout: RolloutRule = msgspec.field(default_factory=RolloutRule)
     replay: ReplayRule = ReplayRule()

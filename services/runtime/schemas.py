@@ -6,6 +6,7 @@ from services.runtime.frames import TIME, Frame, matrix_type
 from services.runtime.stream import Stream
 
 SCORE = pa.struct([("version", pa.int64()), ("score", pa.float64()), ("weight", pa.float64())])
+BESIDE = pa.list_(pa.struct([*SCORE, ("state", pa.string()), ("beside", pa.float64())]))
 
 
 def features_frame(stream: Stream) -> Frame:
@@ -14,7 +15,11 @@ def features_frame(stream: Stream) -> Frame:
 
 
 def scored_frame(stream: Stream) -> Frame:
-    """`scored`: the vector, what was served for it, and each model's version, score and weight in that."""
+    """`scored`: the vector, what was served for it, and each model's version, score and weight in that.
+
+    `batch` has every version of the batch model that was asked, served or not: also its state, and its weight `beside`
+    the online model, were it served. A score is null where there was no answer in time.
+    """
     return Frame(pa.schema(_scored(stream), _metadata(stream)))
 
 
@@ -46,7 +51,12 @@ def _features(stream: Stream) -> list[pa.Field]:
 
 
 def _scored(stream: Stream) -> list[pa.Field]:
-    return [*_features(stream), pa.field("served", pa.float64(), nullable=False), pa.field("online", SCORE)]
+    return [
+        *_features(stream),
+        pa.field("served", pa.float64(), nullable=False),
+        pa.field("online", SCORE),
+        pa.field("batch", BESIDE, nullable=False),
+    ]
 
 
 def _metadata(stream: Stream) -> dict[str, str]:

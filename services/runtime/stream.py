@@ -118,6 +118,10 @@ def _check(path: Path, pipeline: Pipeline, event: dict[str, Any], label: dict[st
         )
     if not pipeline.features:
         raise ConfigError(f"{path}: [features] is empty; a model needs at least one")
+    onehot = [name for name, operator in pipeline.features.items() if isinstance(operator, OneHot)]
+    for name in pipeline.rollout.slices:
+        if name not in onehot:
+            raise ConfigError(f"{path}: rollout.slices: found {name!r}, expected one-hot features: {onehot}")
     for name, operator in pipeline.features.items():
         _check_feature(f"{path}: features.{name}", operator, pipeline.stream.key, fields)
         _check_window(f"{path}: features.{name}", operator, pipeline.stream.lateness)

@@ -1,6 +1,6 @@
 """What a stream's folder says to the trainer: the recipe of its `[batch]` section, and what each column is."""
 
-import msgspec
+from dataclasses import fields
 
 from services.runtime.errors import ConfigError
 from services.runtime.grammar import OneHot
@@ -14,7 +14,7 @@ def recipe(stream: Stream) -> Recipe:
     rule = stream.pipeline.batch
     if rule is None:
         raise ConfigError(f"{stream.name}/pipeline.toml has no [batch] section; add one, it may be empty")
-    return Recipe(**msgspec.structs.asdict(rule))
+    return Recipe(**{field.name: getattr(rule, field.name) for field in fields(Recipe)})
 
 
 def layout(stream: Stream) -> Layout:

@@ -17,7 +17,7 @@ from infra.local.replayer import Replayer, records
 from infra.local.stack import REPOSITORY, Options, Stack, read_running
 from infra.local.status import State, read_status
 from services.runtime.history import read_all
-from services.runtime.models import decode_published
+from services.runtime.models import Published, decode_event
 from services.runtime.stream import load_stream
 
 SCHEMAS = REPOSITORY / "schemas"
@@ -154,4 +154,6 @@ def test_what_waits_for_triton_is_not_in_memory(run: Run) -> None:
 def published(run: Run) -> int:
     """Return how many examples the newest version has learned."""
     found = [record for batch in read_all(run.stack.settings, STREAM.topic("models")) for record in batch]
-    return decode_published(found[-1].value).learned
+    newest = decode_event(found[-1].value)
+    assert isinstance(newest, Published)
+    return newest.learned

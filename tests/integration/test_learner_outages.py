@@ -20,8 +20,8 @@ from infra.local.processes import Child, Children
 from services.runtime.frames import matrix, times
 from services.runtime.health import Report
 from services.runtime.history import read_all
-from services.runtime.models import Published, decode_published
-from services.runtime.schemas import SCORE, examples_frame
+from services.runtime.models import Published, decode_event
+from services.runtime.schemas import BESIDE, SCORE, examples_frame
 from services.runtime.settings import Settings
 from services.runtime.stream import load_stream
 from tests.disks import small_disk
@@ -90,6 +90,7 @@ class Learner:
             matrix(np.ones((rows, len(STREAM.columns)), np.float32)),
             pa.array([0.5] * rows),
             pa.array([{"version": 0, "score": 0.5, "weight": 1.0}] * rows, SCORE),
+            pa.array([[]] * rows, BESIDE),
             pa.array([0] * rows, pa.int32()),
             pa.array([1.0] * rows),
             times(np.zeros(rows, np.int64)),
@@ -101,7 +102,8 @@ class Learner:
 
     def published(self) -> list[Published]:
         found = read_all(self._settings, STREAM.topic("models"))
-        return [decode_published(record.value) for batch in found for record in batch]
+        events = [decode_event(record.value) for batch in found for record in batch]
+        return [event for event in events if isinstance(event, Published)]
 
 
 @contextmanager

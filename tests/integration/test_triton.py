@@ -20,7 +20,7 @@ from services.runtime.errors import Retry
 from services.runtime.frames import matrix, times
 from services.runtime.records import Record
 from services.runtime.river_score import score
-from services.runtime.schemas import SCORE, examples_frame
+from services.runtime.schemas import BESIDE, SCORE, examples_frame
 from services.runtime.signing import Signer, make_keys
 from services.runtime.stream import load_stream
 
@@ -86,6 +86,7 @@ def example(features: NDArray[np.float32], labels: Sequence[bool]) -> Record:
         matrix(features),
         pa.array([0.5] * rows),
         pa.array([{"version": 0, "score": 0.5, "weight": 1.0}] * rows, SCORE),
+        pa.array([[]] * rows, BESIDE),
         pa.array([0] * rows, pa.int32()),
         pa.array([float(label) for label in labels]),
         epoch,

@@ -23,7 +23,7 @@ from services.runtime.codec import LARGEST
 from services.runtime.dead_letters import DeadLetter
 from services.runtime.frames import matrix, times
 from services.runtime.records import Outgoing, Record
-from services.runtime.schemas import SCORE, examples_frame, features_frame, scored_frame
+from services.runtime.schemas import BESIDE, SCORE, examples_frame, features_frame, scored_frame
 from services.runtime.stream import load_stream
 from tests.departures import EVENT, LABEL
 
@@ -174,6 +174,7 @@ def scored(*names: str) -> Record:
         matrix(np.zeros((n, len(STREAM.columns)), np.float32)),
         pa.array([0.5] * n, pa.float64()),
         pa.array([{"version": 1, "score": 0.5, "weight": 1.0}] * n, SCORE),
+        pa.array([[]] * n, BESIDE),
     ]
     return Record("flights.scored", 1, 0, None, frame.encode(columns), headers=frame.headers)
 

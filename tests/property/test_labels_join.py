@@ -22,7 +22,7 @@ from services.runtime.frames import matrix, micros, rows, times
 from services.runtime.grammar import Duration, LabelRule, OnlineRule, Pipeline, StreamRule, Value
 from services.runtime.quality import Quality
 from services.runtime.records import Outgoing, Record
-from services.runtime.schemas import SCORE, examples_frame, scored_frame
+from services.runtime.schemas import BESIDE, SCORE, examples_frame, scored_frame
 from services.runtime.stream import Stream
 
 SECOND = 1_000_000
@@ -81,7 +81,7 @@ def row_of(offset: int, said: Sequence[Said]) -> Row:
     name, seconds = said[offset]
     clock = max(time for _, time in said[: offset + 1]) * SECOND
     vector = np.array([offset + 0.5], np.float32).tobytes()
-    return Row(name, "k", seconds * SECOND, offset, vector, 0.25, offset // 3, 0.75, 1.0, clock)
+    return Row(name, "k", seconds * SECOND, offset, vector, 0.25, offset // 3, 0.75, 1.0, (), clock)
 
 
 def label_of(offset: int, said: Sequence[Said]) -> Label:
@@ -254,6 +254,7 @@ def scored_record(offset: int, batch: Sequence[Row]) -> Record:
         matrix(np.array([np.frombuffer(row.features, np.float32) for row in batch])),
         pa.array([row.served for row in batch], pa.float64()),
         pa.array([{"version": row.version, "score": row.score, "weight": row.weight} for row in batch], SCORE),
+        pa.array([[]] * len(batch), BESIDE),
     ]
     return Record("made.scored", 0, offset, None, SCORED.encode(columns), headers=SCORED.headers)
 
@@ -302,6 +303,7 @@ def _examples(out: Outgoing) -> list[Any]:
         [vector.tobytes() for vector in rows(batch.column("features"))],
         batch.column("served").to_pylist(),
         *(online.field(name).to_pylist() for name in ("version", "score", "weight")),
+        map(tuple, batch.column("batch").to_pylist()),
         batch.column("label").to_pylist(),
         micros(batch.column("label_time")).tolist(),
         batch.column("outcome").to_pylist(),

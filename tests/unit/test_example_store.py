@@ -194,7 +194,7 @@ def test_of_one_time_as_in_the_log(store: ExampleStore) -> None:
     at = batch.column("event_time")
     same = batch.set_column(2, batch.schema.field(2), pa.array([at[0]] * 4, at.type))
     offsets = same.set_column(3, batch.schema.field(3), pa.array([2, 2, 1, 0]))
-    parted = offsets.set_column(7, batch.schema.field(7), pa.array([0, 1, 0, 0], pa.int32()))
+    parted = offsets.set_column(8, batch.schema.field("partition"), pa.array([0, 1, 0, 0], pa.int32()))
     store.append(0, [msgspec.structs.replace(sent[0], value=FRAME.encode(parted.columns))])
     order = [3, 2, 0, 1]
     assert store.training_set().features.tobytes() == rows(batch.column("features"))[order].tobytes()

@@ -10,7 +10,7 @@ import pytest
 from services.runtime.errors import Stop
 from services.runtime.frames import TIME, Frame, matrix, matrix_type, micros, rows, times
 from services.runtime.records import SCHEMA_HEADER, Headers, Record
-from services.runtime.schemas import SCORE, examples_frame, features_frame, scored_frame
+from services.runtime.schemas import BESIDE, SCORE, examples_frame, features_frame, scored_frame
 from services.runtime.stream import Stream, load_stream
 
 SCHEMA = pa.schema([("id", pa.string()), ("at", TIME), ("x", matrix_type(3, pa.float32()))], {"feature_set": "f:1"})
@@ -135,10 +135,11 @@ def stream() -> Stream:
 def test_stream_frames(stream: Stream) -> None:
     """Each batch type is the one before and more, says its feature set and columns, and passes as no other."""
     features, scored, examples = (make(stream) for make in (features_frame, scored_frame, examples_frame))
-    assert scored.schema.names == [*features.schema.names, "served", "online"]
+    assert scored.schema.names == [*features.schema.names, "served", "online", "batch"]
     assert examples.schema.names == [*scored.schema.names, "partition", "label", "label_time", "outcome", "retracts"]
     assert features.schema.field("features").type == matrix_type(len(stream.columns), pa.float32())
     assert scored.schema.field("online").type == SCORE
+    assert scored.schema.field("batch").type == BESIDE
     for frame in (features, scored, examples):
         assert frame.schema.metadata[b"feature_set"].decode() == stream.feature_set
         assert frame.schema.metadata[b"columns"].decode().split("\n") == list(stream.columns)

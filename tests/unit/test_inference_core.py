@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from services.inference.core import InferenceCore, Scores
+from services.inference.core import InferenceCore
+from services.inference.mix import Mix, Scores
 from services.runtime.errors import Stop
 from services.runtime.frames import matrix, micros, rows, times
 from services.runtime.grammar import Duration, LabelRule, OnlineRule, Pipeline, StreamRule, Value
@@ -45,7 +46,7 @@ def features(rows: slice = slice(None), number: int = 0) -> Record:
 def write(records: Sequence[Record], scores: Scores = SCORES) -> tuple[list[Outgoing], Outgoing]:
     """Return the predictions and the scored batch."""
     core = InferenceCore(STREAM)
-    *predictions, scored = core.write(2, core.read(records), scores)
+    *predictions, scored = core.write(2, core.read(records), Mix(scores))
     return predictions, scored
 
 

@@ -18,7 +18,7 @@ from services.runtime.errors import Stop
 from services.runtime.frames import matrix, micros, rows, times
 from services.runtime.grammar import Duration, LabelRule, OnlineRule, Pipeline, StreamRule, Value
 from services.runtime.records import Outgoing, Record
-from services.runtime.schemas import SCORE, examples_frame, features_frame, scored_frame
+from services.runtime.schemas import BESIDE, SCORE, examples_frame, features_frame, scored_frame
 from services.runtime.stream import Stream
 
 LABEL = {
@@ -67,6 +67,7 @@ def scored(
         matrix(VECTORS[:n]),
         pa.array([served + place / 10 for place in range(n)]),
         pa.array([{"version": 7 + place, "score": place / 8, "weight": 0.25} for place in range(n)], SCORE),
+        pa.array([[]] * n, BESIDE),
     ]
     frame = scored_frame(stream)
     return Record("made.scored", 3, offset, None, frame.encode(columns), headers=frame.headers)
@@ -125,6 +126,7 @@ def test_an_example_is_its_row_and_its_label() -> None:
         "features": VECTORS[1].tobytes(),
         "served": 0.6,
         "online": {"version": 8, "score": 0.125, "weight": 0.25},
+        "batch": [],
         "partition": 3,
         "label": 1.0,
         "label_time": 5,

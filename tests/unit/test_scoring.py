@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
-from services.inference.core import Scores
+from services.inference.mix import Scores
 from services.inference.scoring import Scoring
 from services.runtime.errors import Retry
 from services.runtime.frames import matrix, times

@@ -17,10 +17,11 @@ SCHEMAS = Path(__file__).parents[2] / "schemas"
 
 def test_a_recipe_is_the_section() -> None:
     """Each key of `[batch]` is a field of the recipe and each field a key, in the same order."""
-    assert [field.name for field in fields(Recipe)] == list(BatchRule.__struct_fields__)
+    said = set(BatchRule.__struct_fields__) - {"train_every", "train_after"}  # when, not how
+    assert {field.name for field in fields(Recipe)} == said
     stream = load_stream(SCHEMAS, "flights")
     assert recipe(stream).shape.width == 128
-    assert vars(recipe(stream)) == msgspec.structs.asdict(stream.pipeline.batch)
+    assert vars(recipe(stream)).items() <= msgspec.structs.asdict(stream.pipeline.batch).items()
 
 
 def test_a_stream_without_the_section() -> None:
