@@ -13,6 +13,7 @@ from infra.local.progress import Progress
 from infra.local.quality import Quality
 from infra.local.replayer import Replayer, Sent, records
 from infra.local.stack import Options, Stack
+from services.runtime.models import BATCH
 from services.runtime.stream import Stream, load_stream
 
 STALL_S = 20.0  # without any progress for so long, what is missing is called missing
@@ -83,6 +84,7 @@ def _report(stack: Stack, stream: Stream, ledger: Ledger, sent: Sent) -> dict[st
         "throughput_eps": round(len(ledger.arrived) / wall, 1) if wall > 0 else 0.0,
         "latency_ms": ledger.latencies_ms(sent),
         "quality": ledger.qualities(sent),
+        "mixes": ledger.mixes(sent),
     }
 
 
@@ -104,7 +106,12 @@ def _say(report: dict[str, Any], demo: Demo, stack: Stack) -> None:
         f" p50 {latency.get('p50')} ms, p99 {latency.get('p99')} ms"
     )
     for model, found in report["quality"].items():
-        print(f"  {model:<10}{_line(found)}")
+        print(f"  {model:<10}{_line(found)}" + (f"  of {found.n}" if model.startswith(BATCH) else ""))
+    for version, parts in report["mixes"].items():
+        losses = ", ".join(
+            f"{model} {found.log_loss:.4f}" for model, found in parts.items() if found.log_loss is not None
+        )
+        print(f"  {parts['served'].n} labelled events served by {version} beside online, log loss: {losses}")
     print(f"logs: {stack.folder / 'logs'}" + (f"; report: {demo.report}" if demo.report else ""))
 
 

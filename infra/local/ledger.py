@@ -6,6 +6,7 @@ Nothing here is taken from what a service says of itself.
 import threading
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -16,6 +17,7 @@ from services.runtime.dead_letters import Replayed, decode_dead_letter
 from services.runtime.errors import Retry
 from services.runtime.frames import Frame
 from services.runtime.kafka import Tail
+from services.runtime.models import ONLINE
 from services.runtime.schemas import examples_frame
 from services.runtime.settings import Settings
 from services.runtime.stream import Stream
@@ -29,6 +31,7 @@ class Seen(msgspec.Struct):
     event_id: str
     prediction: dict[str, float]
     scores: dict[str, float]
+    weights: dict[str, float]
 
 
 class Ledger:
@@ -43,7 +46,8 @@ class Ledger:
         self._tails = [Tail(settings, topic, from_beginning=False) for topic in self._topics]
         self.arrived: dict[str, float] = {}  # id: when its first prediction came, monotonic seconds
         self.served: dict[str, float] = {}
-        self.scores: dict[str, dict[str, float]] = {}  # model: id: score
+        self.scores: dict[str, dict[str, float]] = {}  # "online" or "batch@N": id: score
+        self.serving: dict[str, str] = {}  # id: the version of the batch model that served it beside the online one
         self.examples: Counter[str] = Counter()
         self.records: Counter[str] = Counter()  # topic kind: records, or rows where a record is a batch
         self._closing = threading.Event()
@@ -88,7 +92,10 @@ class Ledger:
             return
         self.served[name] = seen.prediction[self._field]
         for version, score in seen.scores.items():
-            self.scores.setdefault(version.partition("@")[0], {})[name] = score
+            model = ONLINE if version.startswith(ONLINE) else version
+            self.scores.setdefault(model, {})[name] = score
+            if model != ONLINE and version in seen.weights:
+                self.serving[name] = version
         self.arrived[name] = now
 
     def complete(self, sent: Sent) -> bool:
@@ -127,8 +134,21 @@ class Ledger:
         return {name: round(float(np.percentile(values, point)), 1) for name, point in points.items()}
 
     def qualities(self, sent: Sent) -> dict[str, Quality]:
-        """Score all models on the same events: those that have both a prediction and a label."""
-        names = [name for name in sent.labels if name in self.arrived]
-        labels = [sent.labels[name] for name in names]
+        """Score what was served, and each model, on the events that have a label and that it scored."""
         models = {"served": self.served, **self.scores, "prior": sent.prior, "no_change": sent.no_change}
-        return {model: quality([scores[name] for name in names], labels) for model, scores in models.items()}
+        names = [name for name in sent.labels if name in self.arrived]
+        return {model: _quality(scores, names, sent) for model, scores in models.items()}
+
+    def mixes(self, sent: Sent) -> dict[str, dict[str, Quality]]:
+        """Compare, for each version of the batch model that served, the mix with its parts on the events it served."""
+        found: dict[str, dict[str, Quality]] = {}
+        for version in sorted(set(self.serving.values())):
+            names = [name for name in sent.labels if self.serving.get(name) == version]
+            parts = {"served": self.served, ONLINE: self.scores[ONLINE], version: self.scores[version]}
+            found[version] = {model: _quality(scores, names, sent) for model, scores in parts.items()}
+        return found
+
+
+def _quality(scores: Mapping[str, float], names: Sequence[str], sent: Sent) -> Quality:
+    scored = [name for name in names if name in scores]
+    return quality([scores[name] for name in scored], [sent.labels[name] for name in scored])

@@ -123,7 +123,7 @@ class Stack:
         brokers.wait_ready(self.broker, self.children)
         brokers.create_topics(self.broker, self._topics())
         self._start_services(address)
-        self.triton = triton.wait_ready(address, f"{self.stream.name}_online", self.children)
+        self.triton = triton.wait_ready(address, self.children)
         self._wait_ingestion()
         brokers.wait_joined(self.broker, self.children, self._groups())
         self._wait_first_version()

@@ -17,6 +17,7 @@ from tritonclient.utils import InferenceServerException
 
 from infra.local.brokers import free_ports
 from infra.local.processes import Children
+from services.runtime.models import BATCH, ONLINE
 from services.runtime.stream import Stream
 
 ENVIRONMENT = Path(__file__).parents[2] / ".venv-triton"
@@ -24,7 +25,7 @@ PACKAGES = ENVIRONMENT / "lib" / "python3.11" / "site-packages"
 SERVER = PACKAGES / "pytriton" / "tritonserver"
 READY_S = 60
 _CONFIG = """\
-# The online model of {name}: what it takes and gives is in services/inference/online_model.py.
+# The {kind} model of {name}: what it takes and gives is in services/inference/versioned_model.py.
 backend: "python"
 max_batch_size: 0
 input: [
@@ -42,7 +43,7 @@ parameters: [
   {{ key: "columns", value: {{ string_value: "{names}" }} }}
 ]
 """
-_MODEL = "from services.inference.online_model import TritonPythonModel\n\n__all__ = ['TritonPythonModel']\n"
+_MODEL = "from services.inference.{kind}_model import TritonPythonModel\n\n__all__ = ['TritonPythonModel']\n"
 
 
 class TritonUnavailable(RuntimeError):  # noqa: N818 - a state that the operator can change, as the message says
@@ -59,10 +60,12 @@ class Triton:
 
 
 def start(children: Children, run_dir: Path, data: Path, stream: Stream) -> str:
-    """Start the server with the stream's online model; return its gRPC address. `wait_ready` says when it answers."""
+    """Start the server with the stream's models; return its gRPC address. `wait_ready` says when they answer."""
     _check_python()
     home = (run_dir / "triton").resolve()
-    _write_model(home / "models" / f"{stream.name}_online", data.resolve(), stream)
+    kinds = (ONLINE, BATCH) if stream.pipeline.batch else (ONLINE,)
+    for kind in kinds:
+        _write_model(home / "models", kind, data.resolve(), stream)
     _link_backend(home / "backends" / "python")
     http, rpc, metrics = free_ports(3)
     ports = {"http": http, "grpc": rpc, "metrics": metrics}
@@ -73,7 +76,7 @@ def start(children: Children, run_dir: Path, data: Path, stream: Stream) -> str:
         f"--backend-directory={home / 'backends'}",
         "--model-control-mode=explicit",
         f"--backend-config=python,shm-region-prefix-name={_shared_memory(run_dir)}",
-        f"--load-model={stream.name}_online",
+        *(f"--load-model={stream.name}_{kind}" for kind in kinds),
         *listen,
     ]
     children.start("triton", argv, env=_environment(), before=partial(clean, run_dir))
@@ -90,13 +93,13 @@ def _shared_memory(run_dir: Path) -> str:
     return f"thalweg-{hashlib.sha256(str(run_dir.resolve()).encode()).hexdigest()[:12]}-"
 
 
-def wait_ready(address: str, model: str, children: Children) -> Triton:
-    """Return once the model answers; ChildDied if the server ended, TritonUnavailable after a minute."""
+def wait_ready(address: str, children: Children) -> Triton:
+    """Return once the server and its models answer; ChildDied if it ended, TritonUnavailable after a minute."""
     client, deadline = grpc.InferenceServerClient(address), time.monotonic() + READY_S
-    while not _ready(client, model):
+    while not _ready(client):
         children.check()
         if time.monotonic() > deadline:
-            raise TritonUnavailable(f"{model} is not ready after {READY_S} s; see {children.logs / 'triton.log'}")
+            raise TritonUnavailable(f"Triton is not ready after {READY_S} s; see {children.logs / 'triton.log'}")
         time.sleep(0.1)
     version = client.get_server_metadata().version
     models = tuple(sorted(m.name for m in client.get_model_repository_index().models if m.state == "READY"))
@@ -104,19 +107,20 @@ def wait_ready(address: str, model: str, children: Children) -> Triton:
     return Triton(address, version, models)
 
 
-def _ready(client: grpc.InferenceServerClient, model: str) -> bool:
+def _ready(client: grpc.InferenceServerClient) -> bool:
     try:
-        return bool(client.is_model_ready(model))
+        return bool(client.is_server_ready())
     except InferenceServerException:
         return False
 
 
-def _write_model(folder: Path, data: Path, stream: Stream) -> None:
+def _write_model(models: Path, kind: str, data: Path, stream: Stream) -> None:
+    folder = models / f"{stream.name}_{kind}"
     (folder / "1").mkdir(parents=True, exist_ok=True)
     names = "\\n".join(stream.columns).replace('"', '\\"')
-    config = _CONFIG.format(name=stream.name, columns=len(stream.columns), data=data, names=names)
+    config = _CONFIG.format(kind=kind, name=stream.name, columns=len(stream.columns), data=data, names=names)
     (folder / "config.pbtxt").write_text(config)
-    (folder / "1" / "model.py").write_text(_MODEL)
+    (folder / "1" / "model.py").write_text(_MODEL.format(kind=kind))
 
 
 def _link_backend(folder: Path) -> None:

@@ -6,6 +6,7 @@ from services.inference.scoring import Scoring
 from services.inference.triton import TIMEOUT_S, Triton
 from services.runtime.health import Step
 from services.runtime.kafka import Tail
+from services.runtime.models import BATCH, ONLINE
 from services.runtime.process import run_service, serve, watch
 from services.runtime.settings import Settings
 from services.runtime.stream import load_stream
@@ -24,9 +25,9 @@ def main() -> None:
     settings = InferenceSettings.load(SERVICE, os.environ)
     stream = load_stream(settings.schemas, settings.stream)
     health = watch(SERVICE, settings, Step(f"Triton at {settings.triton}"))
-    triton = Triton(settings.triton, f"{stream.name}_online", settings.timeout_s)
+    online, batch = (Triton(settings.triton, f"{stream.name}_{kind}", settings.timeout_s) for kind in (ONLINE, BATCH))
     models = Tail(settings, stream.topic("models"), from_beginning=True)
-    stage = Scoring(stream, triton, lambda: models.poll(settings.batch, 0))
+    stage = Scoring(stream, online, batch, lambda: models.poll(settings.batch, 0))
     stage.warm_up(health.wait())
     serve(SERVICE, settings, stream, ["features"], stage, stream.feature_set, health)
 

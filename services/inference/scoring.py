@@ -1,10 +1,12 @@
-"""The inference stage: which version is live, its scores from Triton, and the core's records out of them."""
+"""The inference stage: which versions are live, their scores from Triton, and the core's records out of them."""
 
 from collections.abc import Callable, Mapping, Sequence
 
+from services.inference.candidates import Candidates
 from services.inference.core import InferenceCore
 from services.inference.mix import Mix
 from services.inference.triton import Triton
+from services.runtime.clock import Clock, SystemClock
 from services.runtime.errors import Retry
 from services.runtime.models import Lineup, decode_event
 from services.runtime.records import Outgoing, Record
@@ -14,44 +16,62 @@ from services.runtime.waiting import Wait
 
 
 class Scoring:
-    """Scores the batches of all partitions at once. A Retry leaves nothing behind, as nothing is kept."""
+    """Scores the batches of all partitions at once. A Retry leaves nothing behind, as nothing of a batch is kept.
+
+    `online` and `batch` are the clients of the two models; `models` returns what is new on `models`, in order.
+    """
 
     stateful = False
 
-    def __init__(self, stream: Stream, triton: Triton, models: Callable[[], Sequence[Record]]) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        online: Triton,
+        batch: Triton,
+        models: Callable[[], Sequence[Record]],
+        clock: Clock | None = None,
+    ) -> None:
         self._core = InferenceCore(stream)
-        self._triton = triton
-        self._models = models  # what is new on `models`, in order
+        self._online, self._models = online, models
         self._lineup = Lineup(stream.feature_set)
+        self._candidates = Candidates(stream, batch, self._lineup, clock or SystemClock())
 
     def fold(self, batches: Batches) -> list[Outgoing]:
         version = self._live_version()
         read = {partition: self._core.read(records) for partition, records in batches.items()}
-        answers = self._triton.score([self._core.vectors(batch) for batch in read.values()], version)
-        return [
-            out
-            for (partition, batch), scores in zip(read.items(), answers, strict=True)
-            for out in self._core.write(partition, batch, Mix(scores))
-        ]
+        vectors = [self._core.vectors(batch) for batch in read.values()]
+        online, asked = self._online.ask(vectors, version), self._candidates.ask(vectors)
+        answers = online.answers()
+        others = self._candidates.answers(asked, [scores.values for scores in answers])
+        outgoing = []
+        for place, ((partition, batch), scores) in enumerate(zip(read.items(), answers, strict=True)):
+            said = {version: values[place] for version, values in others.items()}
+            beside = self._candidates.beside(said, batch.column("key").to_pylist()) if said else []
+            outgoing += self._core.write(partition, batch, Mix(scores, beside))
+        return outgoing
 
     def warm_up(self, wait: Wait) -> None:
-        """Wait for Triton and a first version, and have it load and import what that version needs."""
+        """Wait for Triton and a first version, and have it load and import what the live versions need."""
         while True:
             try:
-                self._triton.score([self._core.no_vectors()], self._live_version())
+                self._online.score([self._core.no_vectors()], self._live_version())
             except Retry as error:
                 wait.pause(str(error))
             else:
                 wait.over()
-                return
+                break
+        self._candidates.warm_up(wait)
 
     def _live_version(self) -> int:
-        while records := self._models():
-            for record in records:
-                self._lineup.fold(decode_event(record.value))
+        self._follow()
         if self._lineup.online is None:
             raise Retry("no version of the online model is published yet; is the learner up?")
         return self._lineup.online
+
+    def _follow(self) -> None:
+        while records := self._models():
+            for record in records:
+                self._lineup.fold(decode_event(record.value))
 
     def open(self, partition: int, state: bytes | None) -> None:
         """Nothing to open: no state."""
@@ -60,7 +80,10 @@ class Scoring:
         """Nothing to close: no state."""
 
     def extra(self) -> list[Outgoing]:
-        return []
+        """Load what is to be scored before an event needs it."""
+        self._follow()
+        self._candidates.load()
+        return [*self._candidates.withdrawn()]
 
     def full(self, partition: int) -> Mapping[str, str]:
         del partition

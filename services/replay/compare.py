@@ -57,8 +57,9 @@ def prediction_differs(found: Predicted, row: Row, feature_set: str, partition: 
         ("key", said.key, row.key),
         ("source.partition", said.source.partition, partition),
         ("features", said.features, feature_set),
-        ("weights", sorted(said.weights), sorted(said.scores)),
     )
+    if not (said.weights.keys() <= said.scores.keys() and abs(sum(said.weights.values()) - 1) <= TOLERANCE):
+        yield "weights", repr(said.weights), f"1 in all, of {sorted(said.scores)}"
     for field, was, again in expected:
         if was != again:
             yield field, repr(was), repr(again)

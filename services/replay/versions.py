@@ -1,15 +1,21 @@
-"""The recorded versions of the online model: their signed artifacts, or else the fold of the first N examples again."""
+"""The recorded versions of the models, to score with again: their signed artifacts.
+
+A version of the online model whose artifact is gone is made again, by the fold of the first N examples; one of the
+batch model is not, as a training is no fold.
+"""
 
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 
+import numpy as np
+import onnxruntime
 import pyarrow as pa
 
 from services.learner.core import LearnerCore
 from services.runtime.artifacts import Artifacts
 from services.runtime.errors import Stop
-from services.runtime.models import ONLINE
+from services.runtime.models import BATCH, ONLINE
 from services.runtime.records import Record
 from services.runtime.river_score import Classifier, score
 from services.runtime.schemas import examples_frame
@@ -25,18 +31,30 @@ class Versions:
         self._artifacts = artifacts
         self._learning = _Learning(stream, examples)
         self._kept: OrderedDict[int, Classifier] = OrderedDict()
+        self._networks: dict[int, onnxruntime.InferenceSession] = {}
         self._impossible: dict[int, str] = {}
-        self.used: set[int] = set()
+        self.used: set[str] = set()
         self.refolded: dict[int, str] = {}  # version: why its artifact was not used
 
     def score(self, name: str, vector: dict[str, float]) -> float:
-        """Score with `online@N`; Stop if there is no such version, nor examples enough to make it."""
-        return score(self.model(version_number(name)), vector)
+        """Score with `online@N` or `batch@N`; Stop if there is no such version and it can't be made."""
+        model, version = version_name(name)
+        self.used.add(name)
+        if model == BATCH:
+            return self._network_score(version, vector)
+        return score(self.model(version), vector)
+
+    def _network_score(self, version: int, vector: dict[str, float]) -> float:
+        if version not in self._networks:
+            graph = self._artifacts.read(BATCH, version)
+            self._networks[version] = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+        row = np.array([[*vector.values()]], np.float32)
+        (found,) = self._networks[version].run(["SCORE"], {"FEATURES": row})
+        return float(found[0])
 
     def model(self, version: int) -> Classifier:
         if version not in self._kept:
             self._kept[version] = self._load(version)
-            self.used.add(version)
             while len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
         return self._kept[version]
@@ -62,12 +80,22 @@ class Versions:
             raise
 
 
+def version_name(name: str) -> tuple[str, int]:
+    """Return the model and the N of `online@N` or `batch@N`; Stop for another model."""
+    model, _, number = name.partition("@")
+    if model not in (ONLINE, BATCH) or not number.isdecimal():
+        raise Stop(
+            f"{name!r} can't be scored with: expected {ONLINE}@N, N being how many examples it learned, or {BATCH}@N"
+        )
+    return model, int(number)
+
+
 def version_number(name: str) -> int:
     """Return the N of `online@N`; Stop for another model."""
-    model, _, number = name.partition("@")
-    if model != ONLINE or not number.isdecimal():
-        raise Stop(f"{name!r} can't be scored with: expected {ONLINE}@N, N being how many examples it learned")
-    return int(number)
+    model, number = version_name(name)
+    if model != ONLINE:
+        raise Stop(f"{name!r} is no version of the online model: expected {ONLINE}@N")
+    return number
 
 
 class _Learning:

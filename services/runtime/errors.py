@@ -2,6 +2,7 @@
 
     ThalwegError
     ├── Retry     transient: nothing was done, the same batch may be tried again (a broker or Triton is away)
+    │   └── Refusal   it was there and would not: trying again helps only once something has changed
     ├── Reject    this record only: it goes to `dead-letter` with the reason, and the stream goes on
     └── Stop      the state can no longer be trusted, or a person has to act: the process ends, with the reason
         └── ConfigError   a setting or a stream folder is wrong
@@ -16,6 +17,10 @@ class ThalwegError(Exception):
 
 class Retry(ThalwegError):  # noqa: N818 - named by what the loop does with it
     """Transient: nothing was done; try the same batch again."""
+
+
+class Refusal(Retry):
+    """Whoever was asked is there and would not; the same may be refused again until something has changed."""
 
 
 LONGEST = 1000  # characters of a rejection's message: it may quote what it refuses

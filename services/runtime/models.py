@@ -5,7 +5,7 @@ The online model is live by being published. A version of the batch model goes `
 """
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -129,10 +129,20 @@ class Lineup:
         """Return how much a version counts beside the online model, where it is served."""
         return self._weights.get(version, EVEN)
 
-    def serves(self, key: str) -> int | None:
-        """Return the version that a key is served by beside the online model: always the same, while states are."""
-        canaries = (version for version in self.of("canary") if chosen(key, version, self.candidates[version].share))
-        return next(canaries, self.champion)
+    def serving(self, keys: Iterable[str], among: Container[int]) -> dict[str, int]:
+        """Return by which version each key is served beside the online model: the same while states are.
+
+        `among` are the versions that can answer; for a champion that can't yet, its predecessor does. A key that none
+        is for is left out.
+        """
+        shares = {version: self.candidates[version].share for version in self.of("canary") if version in among}
+        stable = next((one for one in (self.champion, self.predecessor()) if one is not None and one in among), None)
+        found = {}
+        for key in keys:
+            canary = next((version for version, share in shares.items() if chosen(key, version, share)), stable)
+            if canary is not None:
+                found[key] = canary
+        return found
 
     def predecessor(self) -> int | None:
         """Return the version that was champion before, if it is still scored: what a rollback goes back to."""

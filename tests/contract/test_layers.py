@@ -17,6 +17,7 @@ PURE = [f"features/{name}.py" for name in ("engine", "state", "kernels", "fillin
     "labels/join.py",
     *(f"rollout/{name}.py" for name in ("evidence", "slices", "hedge")),
     "inference/mix.py",
+    "inference/guard.py",
     "runtime/models.py",
     "runtime/repeats.py",
     "trainer/rows.py",
@@ -34,15 +35,15 @@ HOMES = {
     "fsspec": {"runtime/remote_store.py"},
     "numba": {"features/kernels.py"},
     "onnx": {"trainer/export.py"},
-    "onnxruntime": {"trainer/export.py"},
+    "onnxruntime": {"trainer/export.py", "inference/batch_model.py", "replay/versions.py"},
     "river": {"learner/model.py"},
     "starlette": {"ingestion/app.py", "ingestion/body.py", "ingestion/server.py"},
     "torch": {f"trainer/{name}.py" for name in ("core", "examples", "export", "networks", "stepping")},
-    "triton_python_backend_utils": {"inference/online_model.py"},
+    "triton_python_backend_utils": {"inference/versioned_model.py"},
     "tritonclient": {"inference/triton.py"},
     "uvicorn": {"ingestion/server.py"},
 }
-IN_TRITON = {"inference/online_model.py"} | {
+IN_TRITON = {f"inference/{name}_model.py" for name in ("online", "batch", "versioned")} | {
     f"runtime/{name}.py" for name in ("artifacts", "signing", "errors", "models", "river_score")
 }
 
@@ -237,7 +238,7 @@ def test_a_services_package_imports_nothing_heavy() -> None:
 
 def test_what_runs_inside_triton_is_known() -> None:
     """The model in Triton's process reaches these modules of ours and no others, followed through every import."""
-    found = reached([ROOT / "services/inference/online_model.py"])
+    found = reached(ROOT / f"services/inference/{kind}_model.py" for kind in ("online", "batch"))
     assert {here(path) for path in found if path.name != "__init__.py"} == IN_TRITON
     assert {here(path.parent) for path in found if path.name == "__init__.py"} == {".", "inference", "runtime"}
 
@@ -249,8 +250,9 @@ def test_what_runs_inside_triton_imports_only_what_is_there() -> None:
         assert third_party(path) <= set(pins("triton")) | backend, here(path)
 
 
-def test_both_environments_have_the_same_river() -> None:
+def test_both_environments_read_models_alike() -> None:
     """A pickled model is read by the version that wrote it: pyproject and both locks name one River."""
+    assert pins("triton")["onnxruntime"] == pins("thalweg")["onnxruntime"]
     declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     assert f"river=={pins('thalweg')['river']}" in declared
     assert pins("triton")["river"] == pins("thalweg")["river"]

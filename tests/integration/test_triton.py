@@ -59,7 +59,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     Artifacts(home / "data", "flights").write("online", 0, first)
     with Children(home / "logs") as children:
         address = triton.start(children, home, home / "data", STREAM)
-        triton.wait_ready(address, "flights_online", children)
+        triton.wait_ready(address, children)
         client = Triton(address, "flights_online")
         yield Server(client, address, home / "data", first, learner)
         client.close()

@@ -40,11 +40,25 @@ class PlayedTriton:
         self.away = 0
 
     def score(self, batches: Sequence[NDArray[np.float32]], version: int) -> list[Scores]:
+        return self.ask(batches, version).answers()
+
+    def ask(self, batches: Sequence[NDArray[np.float32]], version: int) -> "Answer":
         self.asked.append(version)
-        if self.away:
-            self.away -= 1
-            raise Retry("Triton is away")
-        return [Scores(version, batch[:, 0].astype(np.float64)) for batch in batches]
+        away = Retry("Triton is away") if self.away else None
+        self.away -= bool(self.away)
+        return Answer([Scores(version, batch[:, 0].astype(np.float64)) for batch in batches], away)
+
+
+class Answer:
+    """What was asked, answered at once."""
+
+    def __init__(self, scores: list[Scores], error: Retry | None) -> None:
+        self._scores, self._error = scores, error
+
+    def answers(self) -> list[Scores]:
+        if self._error is not None:
+            raise self._error
+        return self._scores
 
 
 class Bench:
@@ -53,7 +67,7 @@ class Bench:
     def __init__(self) -> None:
         self.triton: Any = PlayedTriton()
         self.news: list[Record] = []
-        self.stage = Scoring(STREAM, self.triton, self._take)
+        self.stage = Scoring(STREAM, self.triton, self.triton, self._take)
 
     def _take(self) -> list[Record]:
         taken, self.news = self.news[:2], self.news[2:]
