@@ -6,17 +6,21 @@ from itertools import groupby
 import msgspec
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
-from services.labels.join import Decided, Join, Label, Row, State
+from services.labels.early import Label
+from services.labels.join import Decided, Join, State
 from services.labels.maturity import Maturity
+from services.labels.rows import PAGE, Segments
 from services.runtime.admission import Admission
-from services.runtime.frames import matrix, micros, rows, times
+from services.runtime.frames import micros, times
 from services.runtime.quality import Quality
 from services.runtime.records import Outgoing, Record
-from services.runtime.schemas import BESIDE, SCORE, examples_frame, scored_frame
+from services.runtime.schemas import examples_frame, scored_frame
 from services.runtime.stream import Stream
 
 SERVICE = "labels"
+MESSAGE = 4096  # examples in a message
 NEGATIVE = 0.0  # what a label that never came stands for
 
 
@@ -30,74 +34,60 @@ class Held(msgspec.Struct):
 
 
 class LabelsCore:
-    """Folds one partition of `scored` and `labels` into `examples`, each as soon as it is decided."""
+    """Folds one partition of `scored` and `labels` into `examples`, each as soon as it is decided.
 
-    def __init__(self, stream: Stream, partition: int) -> None:
+    Rows wait in `segments`, in memory if none are given; of a row's columns the join knows id, time and offset.
+    """
+
+    def __init__(self, stream: Stream, partition: int, segments: Segments | None = None, page: int = PAGE) -> None:
         self._stream = stream
         self._partition = partition
+        self._page = page
         self._rule = stream.pipeline.label
         self._negative = self._rule.on_timeout == "negative"
         self._admission = Admission(stream, SERVICE, "label")
         self._scored = scored_frame(stream)
         self._examples = examples_frame(stream)
-        self._join = Join(self._rule.horizon.us, self._rule.corrections.us if self._rule.corrections else None)
+        corrections = self._rule.corrections.us if self._rule.corrections else None
+        schema, silent = self._scored.schema, not self._negative
+        self._join = Join(schema, self._rule.horizon.us, corrections, segments, silent=silent, page=page)
         self.maturity, self.quality = Maturity(), Quality()
 
     def fold(self, records: Sequence[Record]) -> list[Outgoing]:
-        decided: list[Decided] = []
+        examples: list[pa.RecordBatch] = []
         outgoing: list[Outgoing] = []
         for topic, run in groupby(records, key=lambda record: record.topic):
             if topic == self._stream.topic("scored"):
-                decided += [one for record in run for row in self._rows(record) for one in self._join.add_row(row)]
+                examples += [said for record in run for part in self._parts(record) for said in self._rows(part)]
             else:
                 labels, rejected = self._labels(list(run))
                 outgoing += rejected
-                decided += [one for label in labels for one in self._join.add_label(label)]
-        self._count(decided)
-        kept = [one for one in decided if one.label is not None or self._negative]
-        return outgoing + ([self._example(kept)] if kept else [])
+                examples += self._say(self._join.add_labels(labels))
+        return [*outgoing, *self._written(examples)]
 
     @property
     def waiting(self) -> tuple[int, int]:
         """How many rows wait for a label, or a correction, and labels for a row."""
-        return len(self._join.rows) + len(self._join.lives), len(self._join.labels)
+        return len(self._join.rows), len(self._join.labels)
+
+    @property
+    def segments(self) -> list[str]:
+        """The segments that the next snapshot relies on."""
+        return self._join.rows.segments
 
     @property
     def totals(self) -> Mapping[str, int]:
         """How many rows and labels came to what; see `join.py`."""
         return self._join.totals
 
-    def _count(self, decided: list[Decided]) -> None:
-        times = [(one.row.time, one.label.time) for one in decided if one.label and one.outcome != "corrected"]
-        if times:
-            self.maturity.add_labels(*np.array(times, np.int64).T)
-        for one in decided:
-            if one.retracted is not None:
-                self.quality.retract(one.row.served, one.retracted.value)
-            if one.label is not None:
-                self.quality.count(one.row.served, one.label.value)
-
-    def _rows(self, record: Record) -> Iterator[Row]:
+    def _parts(self, record: Record) -> Iterator[pa.RecordBatch]:
         batch = self._scored.decode(record)
-        vectors = rows(batch.column("features"))
-        online = batch.column("online")
-        event_times = micros(batch.column("event_time"))
-        clocks = np.maximum.accumulate(np.maximum(event_times, self._join.row_clock))
-        self.maturity.add_rows(event_times[np.asarray(batch.column("offset")) > self._join.row_offset])
-        yield from map(
-            Row,
-            batch.column("event_id").to_pylist(),
-            batch.column("key").to_pylist(),
-            event_times.tolist(),
-            batch.column("offset").to_pylist(),
-            [vector.tobytes() for vector in vectors],
-            batch.column("served").to_pylist(),
-            online.field("version").to_pylist(),
-            online.field("score").to_pylist(),
-            online.field("weight").to_pylist(),
-            map(tuple, batch.column("batch").to_pylist()),
-            clocks.tolist(),
-        )
+        return (batch.slice(first, self._page) for first in range(0, batch.num_rows, self._page))
+
+    def _rows(self, batch: pa.RecordBatch) -> list[pa.RecordBatch]:
+        new = np.asarray(batch.column("offset")) > self._join.row_offset
+        self.maturity.add_rows(micros(batch.column("event_time"))[new])
+        return self._say(self._join.add_rows(batch))
 
     def _labels(self, records: list[Record]) -> tuple[list[Label], list[Outgoing]]:
         decoded, rejected = self._admission.read(records)
@@ -113,42 +103,58 @@ class LabelsCore:
         )
         return list(labels), rejected
 
-    def _example(self, decided: list[Decided]) -> Outgoing:
-        found = [one.row for one in decided]
-        width = len(self._stream.columns)
-        online = [{"version": row.version, "score": row.score, "weight": row.weight} for row in found]
+    def _say(self, decided: Sequence[Decided]) -> list[pa.RecordBatch]:
+        """Count what was decided, and return the examples that it makes."""
+        kept = [one for one in decided if one.value is not None or self._negative]
+        if not kept:
+            return []
+        rows = self._join.rows.take(np.array([one.slot for one in kept], np.int64), self._scored.schema.names)
+        row_times = micros(rows.column("event_time"))
+        self._count(kept, row_times, rows.column("served").to_pylist())
+        ends = (row_times + self._rule.horizon.us).tolist()
+        said_at = [end if one.time is None else one.time for one, end in zip(kept, ends, strict=True)]
         columns = [
-            pa.array([row.id for row in found], pa.string()),
-            pa.array([row.key for row in found], pa.string()),
-            times(np.array([row.time for row in found], np.int64)),
-            pa.array([row.offset for row in found], pa.int64()),
-            matrix(np.frombuffer(b"".join(row.features for row in found), np.float32).reshape(-1, width)),
-            pa.array([row.served for row in found], pa.float64()),
-            pa.array(online, SCORE),
-            pa.array([row.batch for row in found], BESIDE),
-            pa.array([self._partition] * len(found), pa.int32()),
-            pa.array([one.label.value if one.label else NEGATIVE for one in decided], pa.float64()),
-            times(np.array([self._said_at(one) for one in decided], np.int64)),
-            pa.array([one.outcome for one in decided], pa.string()),
-            pa.array([self._retracted(one) for one in decided], pa.float64()),
+            *rows.columns,
+            pa.array([self._partition] * len(kept), pa.int32()),
+            pa.array([NEGATIVE if one.value is None else one.value for one in kept], pa.float64()),
+            times(np.array(said_at, np.int64)),
+            pa.array([one.outcome for one in kept], pa.string()),
+            pa.array([self._retracted(one) for one in kept], pa.float64()),
         ]
-        value = self._examples.encode(columns)
-        return Outgoing(self._stream.topic("examples"), value, partition=0, headers=self._examples.headers)
+        return [pa.RecordBatch.from_arrays(columns, schema=self._examples.schema)]
 
-    def _said_at(self, one: Decided) -> int:
-        return one.label.time if one.label else one.row.time + self._rule.horizon.us
+    def _count(self, decided: Sequence[Decided], row_times: NDArray[np.int64], served: Sequence[float]) -> None:
+        said = [one.time if one.outcome in ("label", "late") else None for one in decided]
+        first = np.array([time is not None for time in said])
+        if first.any():
+            self.maturity.add_labels(row_times[first], np.array([time for time in said if time is not None]))
+        for one, score in zip(decided, served, strict=True):
+            if one.retracted is not None:
+                self.quality.retract(score, one.retracted)
+            if one.value is not None:
+                self.quality.count(score, one.value)
 
     def _retracted(self, one: Decided) -> float | None:
         """Return what was said of the row before: by a label, or by its absence."""
-        if one.retracted is not None:
-            return one.retracted.value
-        return NEGATIVE if one.outcome == "late" and self._negative else None
+        return NEGATIVE if one.outcome == "late" and self._negative else one.retracted
+
+    def _written(self, examples: Sequence[pa.RecordBatch]) -> Iterator[Outgoing]:
+        """Write what one fold has decided, in its order, in messages that a broker takes."""
+        if not examples:
+            return
+        topic, frame = self._stream.topic("examples"), self._examples
+        whole = pa.concat_batches(examples) if len(examples) > 1 else examples[0]
+        for first in range(0, whole.num_rows, MESSAGE):
+            value = frame.encode(whole.slice(first, MESSAGE).columns)
+            yield Outgoing(topic, value, partition=0, headers=frame.headers)
 
     def snapshot(self) -> bytes:
+        """Return the state; it can be restored where `segments` can be read."""
         join, ids, hours = self._join.state(), self._admission.state(), self.maturity.state()
         return msgspec.msgpack.encode(Held(join, ids, hours, self.quality.state()))
 
     def restore(self, state: bytes) -> None:
+        """Take a state, into a core that has folded nothing; raise Unusable if a segment is missing or damaged."""
         held = msgspec.msgpack.decode(state, type=Held)
         self._join.load(held.join)
         self._admission.load(held.ids)

@@ -3,6 +3,7 @@
     ThalwegError
     ├── Retry     transient: nothing was done, the same batch may be tried again (a broker or Triton is away)
     │   └── Refusal   it was there and would not: trying again helps only once something has changed
+    ├── Unusable  a snapshot only: it is passed over for an older one, or for the log from its beginning
     ├── Reject    this record only: it goes to `dead-letter` with the reason, and the stream goes on
     └── Stop      the state can no longer be trusted, or a person has to act: the process ends, with the reason
         └── ConfigError   a setting or a stream folder is wrong
@@ -21,6 +22,10 @@ class Retry(ThalwegError):  # noqa: N818 - named by what the loop does with it
 
 class Refusal(Retry):
     """Whoever was asked is there and would not; the same may be refused again until something has changed."""
+
+
+class Unusable(ThalwegError):  # noqa: N818 - said of a snapshot
+    """A snapshot can't be restored; the message says why."""
 
 
 LONGEST = 1000  # characters of a rejection's message: it may quote what it refuses

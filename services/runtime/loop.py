@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from concurrent.futures import Executor
 
 from services.runtime.clock import Clock, SystemClock
-from services.runtime.errors import Retry
+from services.runtime.errors import Retry, Unusable
 from services.runtime.health import COMMIT, ENDED, FOLD, READ, RESTORE, SNAPSHOT, STOP, Health
 from services.runtime.records import Outgoing, Position, Record
 from services.runtime.saving import Saver
-from services.runtime.snapshots import Snapshots
+from services.runtime.snapshots import Snapshot, Snapshots
 from services.runtime.stage import Stage
 from services.runtime.transport import Sink, Source
 
@@ -228,10 +228,7 @@ class Loop:
         self._tell()
 
     def _restore_partition(self, committed: dict[Position, int], partition: int) -> None:
-        snapshot = self._snapshots.newest(partition, {p.topic: offset for p, offset in committed.items()})
-        for reason in self._snapshots.take_refused():
-            log.warning("snapshot passed over: %s", reason)
-        self._stage.open(partition, snapshot.state if snapshot else None)
+        snapshot = self._open(partition, {p.topic: offset for p, offset in committed.items()})
         seen = snapshot.header.offsets if snapshot else {}
         start = {p: seen.get(p.topic, 0) if self._stage.stateful else offset for p, offset in committed.items()}
         self._next |= start
@@ -242,6 +239,24 @@ class Loop:
         self._source.seek(start)
         self._source.resume(list(start))
         self._full -= start.keys()
+
+    def _open(self, partition: int, committed: dict[str, int]) -> Snapshot | None:
+        """Open it with the newest snapshot from which the stage can go on, or with none; return that."""
+        for snapshot in self._snapshots.usable(partition, committed):
+            try:
+                self._stage.open(partition, snapshot.state)
+            except Unusable as reason:
+                self._pass_over(f"that of {snapshot.header.offsets}, {reason}")
+            else:
+                self._pass_over()
+                return snapshot
+        self._pass_over()
+        self._stage.open(partition, None)
+        return None
+
+    def _pass_over(self, *reasons: str) -> None:
+        for reason in (*self._snapshots.take_refused(), *reasons):
+            log.warning("snapshot passed over: %s", reason)
 
     def _live(self, records: Sequence[Record]) -> list[Record]:
         """Fold in silence what was committed before, and return the records of partitions that are live."""

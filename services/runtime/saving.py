@@ -8,6 +8,7 @@ the older snapshots stand, and it is tried again an interval later.
 import logging
 from collections.abc import Callable, Collection
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from functools import partial
 
 from services.runtime.clock import Clock
 from services.runtime.errors import Retry
@@ -83,5 +84,6 @@ class Saver:
         del self._due[partition]
         state = self._stage.snapshot(partition)
         if state is not None:
-            job = self._writer.submit(self._snapshots.write, partition, self._offsets(partition), state)
+            save = partial(self._snapshots.write, partition, self._offsets(partition))
+            job = self._writer.submit(state, save) if callable(state) else self._writer.submit(save, state)
             self._writing = partition, job

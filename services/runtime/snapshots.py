@@ -5,13 +5,13 @@ signature in hexadecimal and a JSON header, which says what the state is, how fa
 SHA-256. The installation signs the header alone: a digest of a large state costs a quarter of a signature of it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
 
 import msgspec
 
-from services.runtime.errors import Stop
+from services.runtime.errors import Stop, Unusable
 from services.runtime.signing import SIGNATURE_BYTES, Signer, Verifier
 from services.runtime.stores import open_store
 
@@ -30,10 +30,6 @@ class Header(msgspec.Struct, frozen=True):
 class Snapshot(msgspec.Struct, frozen=True):
     header: Header
     state: bytes
-
-
-class _Unusable(Exception):  # noqa: N818 - said of a file, and caught at once
-    """Why a file is passed over."""
 
 
 class Snapshots:
@@ -60,7 +56,11 @@ class Snapshots:
             self._store.remove(old)
 
     def newest(self, partition: int, committed: Mapping[str, int]) -> Snapshot | None:
-        """Return the newest usable snapshot that is not ahead of `committed` on any input, or None.
+        """Return the newest usable snapshot that is not ahead of `committed` on any input, or None."""
+        return next(self.usable(partition, committed), None)
+
+    def usable(self, partition: int, committed: Mapping[str, int]) -> Iterator[Snapshot]:
+        """Yield the usable snapshots that are not ahead of `committed` on any input, the newest first.
 
         Raise Retry or Stop if the store can't say; that is not the same as to have none.
         """
@@ -68,10 +68,9 @@ class Snapshots:
             found = self._store.read(path)
             try:
                 if found is not None:  # else another process pruned it
-                    return self._open(path, partition, *found, committed)
-            except _Unusable as reason:
+                    yield self._open(path, partition, *found, committed)
+            except Unusable as reason:
                 self._refused.append(f"{self._store.place(path)}: {reason}")
-        return None
 
     def take_refused(self) -> list[str]:
         """Return why files were passed over since the last call."""
@@ -87,11 +86,11 @@ class Snapshots:
         header = self._header(line, partition)
         if any(offset > committed.get(topic, 0) for topic, offset in header.offsets.items()):
             self._store.remove(path)  # before the log that took the other's place reaches its offset
-            raise _Unusable("ahead of what was committed, so of a log that is gone; removed")
+            raise Unusable("ahead of what was committed, so of a log that is gone; removed")
         if header.fingerprint != self._fingerprint:
-            raise _Unusable(f"of {header.fingerprint}, while this service now runs {self._fingerprint}")
+            raise Unusable(f"of {header.fingerprint}, while this service now runs {self._fingerprint}")
         if header.sha256 != sha256(state).hexdigest():
-            raise _Unusable(f"torn or damaged: its {len(state)} bytes are not those that were signed for")
+            raise Unusable(f"torn or damaged: its {len(state)} bytes are not those that were signed for")
         return Snapshot(header, state)
 
     # The line: `signature header`, and a line break
@@ -106,7 +105,7 @@ class Snapshots:
             sealed = bytes.fromhex(signature.decode()) + header.removesuffix(b"\n")
             return msgspec.json.decode(self._verifier.open(self._name(partition), sealed), type=Header)
         except (Stop, ValueError, msgspec.DecodeError) as error:
-            raise _Unusable("not signed by this installation for this place, or damaged") from error
+            raise Unusable("not signed by this installation for this place, or damaged") from error
 
     def _name(self, partition: int) -> str:
         return f"snapshot/{self._folder}/{partition}"

@@ -1,11 +1,14 @@
 """What a service does with a batch: a pure core per partition, or something with hands (inference)."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from services.runtime.records import Outgoing, Record
 
 Batches = Mapping[int, Sequence[Record]]  # for each partition number, its records in the order in which they were read
+
+# Stores more than the state, and saves that by what it is given; is called in a thread, and may raise Retry
+Storing: TypeAlias = Callable[[Callable[[bytes], None]], None]
 
 
 class Core(Protocol):
@@ -26,7 +29,8 @@ class Stage(Protocol):
 
     stateful: bool  # whether a restart has to fold what came since the last snapshot
 
-    def open(self, partition: int, state: bytes | None) -> None: ...
+    def open(self, partition: int, state: bytes | None) -> None:
+        """Begin a partition; raise Unusable if it can't be gone on with from this state."""
 
     def close(self, partition: int) -> None: ...
 
@@ -38,8 +42,8 @@ class Stage(Protocol):
     def full(self, partition: int) -> Mapping[str, str]:
         """Return the topics of which the partition has no room for more, each with what would make room."""
 
-    def snapshot(self, partition: int) -> bytes | None:
-        """Return the partition's state, or None if the service keeps none."""
+    def snapshot(self, partition: int) -> bytes | Storing | None:
+        """Return the partition's state, or what stores it, or None if the service keeps none."""
 
 
 class Cores(Generic[AnyCore]):
@@ -70,5 +74,5 @@ class Cores(Generic[AnyCore]):
         del partition
         return {}
 
-    def snapshot(self, partition: int) -> bytes | None:
+    def snapshot(self, partition: int) -> bytes | Storing | None:
         return self.cores[partition].snapshot()

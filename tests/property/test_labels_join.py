@@ -3,7 +3,7 @@
 import datetime as dt
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 from unittest import mock
 
@@ -14,16 +14,20 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-import services.labels.join
+import services.labels.early
 from services.labels.core import Held, LabelsCore
-from services.labels.join import BEFORE_ALL, Decided, Join, Label, Life, Row, State
+from services.labels.early import Label
+from services.labels.join import BEFORE_ALL, Join, State
 from services.labels.maturity import Maturity
+from services.labels.rows import DONE, NEVER, TOLD, InMemory, Segments
 from services.runtime.frames import matrix, micros, rows, times
 from services.runtime.grammar import Duration, LabelRule, OnlineRule, Pipeline, StreamRule, Value
 from services.runtime.quality import Quality
 from services.runtime.records import Outgoing, Record
 from services.runtime.schemas import BESIDE, SCORE, examples_frame, scored_frame
 from services.runtime.stream import Stream
+from tests.former.join import Decided, Life, Row
+from tests.former.join import State as Kept
 
 SECOND = 1_000_000
 HORIZON = 10  # seconds
@@ -71,7 +75,7 @@ class Read(NamedTuple):
     """What was decided, and what is held."""
 
     decided: Counter[Decided]
-    state: State
+    state: Kept
 
 
 # The two logs, as rows and labels of the join
@@ -81,7 +85,9 @@ def row_of(offset: int, said: Sequence[Said]) -> Row:
     name, seconds = said[offset]
     clock = max(time for _, time in said[: offset + 1]) * SECOND
     vector = np.array([offset + 0.5], np.float32).tobytes()
-    return Row(name, "k", seconds * SECOND, offset, vector, 0.25, offset // 3, 0.75, 1.0, (), clock)
+    return Row(
+        name, "k", seconds * SECOND, offset, vector, 0.25, offset // 3, 0.75, 1.0, tuple(range(offset % 3)), clock
+    )
 
 
 def label_of(offset: int, said: Sequence[Said]) -> Label:
@@ -120,7 +126,7 @@ def oracle(scored: Sequence[Row], labels: Sequence[Label], corrections: int | No
     vain = {"superseded": told - said["label"] - said["late"] - said["corrected"], "unmet": len(free) - len(kept)}
     totals = {outcome: said[outcome] for outcome in ("label", "timeout", "late", "corrected")} | vain
     newest = max((row.offset for row in scored), default=BEFORE_ALL)
-    return Read(Counter(decided), State(row_clock, label_clock, newest, waiting, lives, kept, totals))
+    return Read(Counter(decided), Kept(row_clock, label_clock, newest, waiting, lives, kept, totals))
 
 
 def life(row: Row, heard: Sequence[Label], label_clock: int, horizon: int) -> Iterable[Decided]:
@@ -158,32 +164,141 @@ def turns(scored: int, labels: int, drawn: Iterable[tuple[bool, int]]) -> Iterab
             yield first, taken
 
 
+def batch_of(found: Sequence[Row]) -> pa.RecordBatch:
+    columns = [
+        pa.array([row.id for row in found], pa.string()),
+        pa.array([row.key for row in found], pa.string()),
+        times(np.array([row.time for row in found], np.int64)),
+        pa.array([row.offset for row in found], pa.int64()),
+        matrix(np.array([np.frombuffer(row.features, np.float32) for row in found])),
+        pa.array([row.served for row in found], pa.float64()),
+        pa.array([{"version": row.version, "score": row.score, "weight": row.weight} for row in found], SCORE),
+        pa.array([[{"version": version} for version in row.batch] for row in found], BESIDE),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=SCORED.schema)
+
+
+def rows_of(joined: Join, slots: Sequence[int]) -> list[Row]:
+    """Return the rows in these slots as they were added."""
+    if not slots:
+        return []
+    batch = joined.rows.take(np.array(slots, np.int64), SCORED.schema.names)
+    return list(map(Row, *row_columns(batch), joined.rows.columns["clock"][slots].tolist()))
+
+
+def row_columns(batch: pa.RecordBatch) -> list[list[Any]]:
+    online = batch.column("online")
+    return [
+        *(batch.column(name).to_pylist() for name in ("event_id", "key")),
+        micros(batch.column("event_time")).tolist(),
+        batch.column("offset").to_pylist(),
+        [vector.tobytes() for vector in rows(batch.column("features"))],
+        batch.column("served").to_pylist(),
+        *(online.field(name).to_pylist() for name in ("version", "score", "weight")),
+        [tuple(one["version"] for one in said) for said in batch.column("batch").to_pylist()],
+    ]
+
+
+class Spans(NamedTuple):
+    """What a join is made for: how long it waits, and how its rows are kept."""
+
+    corrections: int | None = None
+    page: int = 4
+    hashed: Callable[[str], int] = hash
+
+    def join(self, segments: Segments) -> Join:
+        corrections = None if self.corrections is None else self.corrections * SECOND
+        return Join(SCORED.schema, HORIZON * SECOND, corrections, segments, page=self.page, hashed=self.hashed)
+
+
+def kept(state: State, segments: Segments, spans: Spans) -> Kept:
+    """Return what a state holds, whatever page it is on; of a truth, time and value alone."""
+    state = msgspec.msgpack.decode(msgspec.msgpack.encode(state), type=State)
+    joined = spans.join(segments)
+    joined.load(state)
+    columns = joined.rows.columns
+    slots = sorted(np.flatnonzero(columns["state"] != DONE).tolist(), key=lambda slot: columns["offset"][slot])
+    assert len(slots) == len(joined.rows)
+    told = [slot for slot in slots if columns["state"][slot] == TOLD]
+    lives = [
+        Life(
+            row, None if columns["told_at"][slot] == NEVER else told_of(columns["told_at"][slot], columns["told"][slot])
+        )
+        for slot, row in zip(told, rows_of(joined, told), strict=True)
+    ]
+    waiting = rows_of(joined, [slot for slot in slots if slot not in told])
+    return Kept(state.row_clock, state.label_clock, state.row_offset, waiting, lives, state.labels, state.totals)
+
+
+def told_of(time: int, value: float) -> Label:
+    """Return a label of which no more is known."""
+    return Label("", int(time), 0, float(value), 0)
+
+
+def brief(read: Read) -> Read:
+    """Return the same, with labels of which no more is known than is held."""
+    decided = Counter(map(_brief, read.decided.elements()))
+    lives = [Life(life.row, life.truth and told_of(life.truth.time, life.truth.value)) for life in read.state.lives]
+    return Read(decided, replace(read.state, lives=lives))
+
+
+def _brief(one: Decided) -> Decided:
+    label, before = one.label, one.retracted
+    return Decided(
+        one.outcome, one.row, label and told_of(label.time, label.value), before and told_of(0, before.value)
+    )
+
+
+def decisions(joined: Join, found: Sequence[Any]) -> list[Decided]:
+    """Return what the join said, each with its row."""
+    return [
+        Decided(
+            one.outcome,
+            row,
+            None if one.time is None else told_of(one.time, one.value),
+            None if one.retracted is None else told_of(0, one.retracted),
+        )
+        for one, row in zip(found, rows_of(joined, [one.slot for one in found]), strict=True)
+    ]
+
+
+PLAIN = Spans()
+
+
 def join(
     scored: Sequence[Row],
     labels: Sequence[Label],
     drawn: Sequence[tuple[bool, int]],
     *,
     restart: bool,
-    corrections: int | None = None,
+    spans: Spans = PLAIN,
 ) -> Read:
-    spans = HORIZON * SECOND, None if corrections is None else corrections * SECOND
-    joined, decided = Join(*spans), list[Decided]()
+    segments = InMemory()
+    joined, decided = spans.join(segments), list[Decided]()
     at = {True: 0, False: 0}
     for first, count in turns(len(scored), len(labels), drawn):
-        for place in range(at[first], at[first] + count):
-            decided += joined.add_row(scored[place]) if first else joined.add_label(labels[place])
+        for start in range(at[first], at[first] + count, spans.page):
+            part = slice(start, min(start + spans.page, at[first] + count))
+            said = joined.add_rows(batch_of(scored[part])) if first else joined.add_labels(labels[part])
+            decided += decisions(joined, said)
         at[first] += count
         if restart:
-            state = joined.state()
-            joined = Join(*spans)
-            joined.load(msgspec.msgpack.decode(msgspec.msgpack.encode(state), type=State))
-            assert joined.state() == state
-    return Read(Counter(decided), joined.state())
+            state = msgspec.msgpack.decode(msgspec.msgpack.encode(joined.state()), type=State)
+            before = kept(state, segments, spans)
+            joined = spans.join(segments)
+            joined.load(state)
+            assert kept(joined.state(), segments, spans) == before
+    return Read(Counter(decided), kept(joined.state(), segments, spans))
+
+
+SPANS = st.builds(
+    Spans, CORRECTIONS, st.sampled_from([4, 8, 1000]), st.sampled_from([hash, lambda name: ord(name) % 2])
+)
 
 
 def edge(scored: list[Said], labels: list[Said], drawn: Any = (), corrections: int | None = None) -> Any:
     """Have a case tried that chance may miss."""
-    turned = {"drawn": list(drawn), "restart": bool(drawn), "spare": 0, "corrections": corrections}
+    turned = {"drawn": list(drawn), "restart": bool(drawn), "spare": 0, "spans": Spans(corrections)}
     return example(row_log=scored, label_log=labels, **turned)
 
 
@@ -193,7 +308,7 @@ def edge(scored: list[Said], labels: list[Said], drawn: Any = (), corrections: i
     drawn=TURNS,
     restart=st.booleans(),
     spare=st.sampled_from([0, 2, 1000]),
-    corrections=CORRECTIONS,
+    spans=SPANS,
 )
 @edge([("a", 0)], [("a", 10)])  # at the horizon
 @edge([("a", 0)], [("a", 11)])  # and behind it
@@ -209,13 +324,13 @@ def test_the_join_is_its_definition(
     *,
     restart: bool,
     spare: int,
-    corrections: int | None,
+    spans: Spans,
 ) -> None:
     """In any interleaving, restarted or not, outcomes and state are those of a definition that knows none."""
     scored, labels = as_rows(row_log), as_labels(label_log)
-    with mock.patch.object(services.labels.join, "SPARE", spare):
-        found = join(scored, labels, drawn, restart=restart, corrections=corrections)
-    assert found == oracle(scored, labels, corrections)
+    with mock.patch.object(services.labels.early, "SPARE", spare):
+        found = join(scored, labels, drawn, restart=restart, spans=spans)
+    assert found == brief(oracle(scored, labels, spans.corrections))
 
 
 @given(LOG, LOG, TURNS, st.data())
@@ -228,7 +343,7 @@ def test_what_is_written_twice_is_joined_once(
     at = data.draw(st.integers(0, len(scored)), label="written again after")
     since = data.draw(st.integers(0, at), label="from")
     again = [replace(row, clock=scored[at - 1].clock) for row in scored[since:at]]
-    assert join([*scored[:at], *again, *scored[at:]], labels, drawn, restart=False) == oracle(scored, labels)
+    assert join([*scored[:at], *again, *scored[at:]], labels, drawn, restart=False) == brief(oracle(scored, labels))
 
 
 @given(LOG, LOG)
@@ -246,17 +361,8 @@ def test_every_row_is_decided_once(row_log: list[Said], label_log: list[Said]) -
 
 
 def scored_record(offset: int, batch: Sequence[Row]) -> Record:
-    columns = [
-        pa.array([row.id for row in batch], pa.string()),
-        pa.array([row.key for row in batch], pa.string()),
-        times(np.array([row.time for row in batch], np.int64)),
-        pa.array([row.offset for row in batch], pa.int64()),
-        matrix(np.array([np.frombuffer(row.features, np.float32) for row in batch])),
-        pa.array([row.served for row in batch], pa.float64()),
-        pa.array([{"version": row.version, "score": row.score, "weight": row.weight} for row in batch], SCORE),
-        pa.array([[]] * len(batch), BESIDE),
-    ]
-    return Record("made.scored", 0, offset, None, SCORED.encode(columns), headers=SCORED.headers)
+    value = SCORED.encode(batch_of(batch).columns)
+    return Record("made.scored", 0, offset, None, value, headers=SCORED.headers)
 
 
 def label_record(label: Label) -> Record:
@@ -276,17 +382,18 @@ def log_of(scored: Sequence[Row], labels: Sequence[Label], drawn: Sequence[tuple
 
 
 def fold(
-    log: Sequence[Record], cuts: Sequence[int], *, restart: bool, stream: Stream = STREAM
-) -> tuple[list[Outgoing], Held]:
-    core, out = LabelsCore(stream, 0), list[Outgoing]()
+    log: Sequence[Record], cuts: Sequence[int], spans: Spans, *, restart: bool, stream: Stream = STREAM
+) -> tuple[list[Outgoing], Held, Kept]:
+    segments = InMemory()
+    core, out = LabelsCore(stream, 0, segments, spans.page), list[Outgoing]()
     for start, end in zip([0, *sorted(cuts)], [*sorted(cuts), len(log)], strict=True):
         out += core.fold(log[start:end])
         if restart:
             state = core.snapshot()
-            core = LabelsCore(stream, 0)
+            core = LabelsCore(stream, 0, segments, spans.page)
             core.restore(state)
-            assert core.snapshot() == state
-    return out, msgspec.msgpack.decode(core.snapshot(), type=Held)
+    held = msgspec.msgpack.decode(core.snapshot(), type=Held)
+    return out, held, kept(held.join, segments, spans)
 
 
 def _letters(out: Sequence[Outgoing]) -> list[Any]:
@@ -295,15 +402,8 @@ def _letters(out: Sequence[Outgoing]) -> list[Any]:
 
 def _examples(out: Outgoing) -> list[Any]:
     batch = EXAMPLES.decode(Record(out.topic, 0, 0, None, out.value, headers=out.headers))
-    online = batch.column("online")
     columns = [
-        *(batch.column(name).to_pylist() for name in ("event_id", "key")),
-        micros(batch.column("event_time")).tolist(),
-        batch.column("offset").to_pylist(),
-        [vector.tobytes() for vector in rows(batch.column("features"))],
-        batch.column("served").to_pylist(),
-        *(online.field(name).to_pylist() for name in ("version", "score", "weight")),
-        map(tuple, batch.column("batch").to_pylist()),
+        *row_columns(batch),
         batch.column("label").to_pylist(),
         micros(batch.column("label_time")).tolist(),
         batch.column("outcome").to_pylist(),
@@ -357,7 +457,7 @@ def expected_example(one: Decided) -> Any:
     drawn=TURNS,
     cuts=st.lists(st.integers(0, 50), max_size=6),
     restart=st.booleans(),
-    corrections=CORRECTIONS,
+    spans=SPANS,
 )
 @settings(deadline=None, max_examples=200)
 def test_the_core_is_the_definition_too(
@@ -367,18 +467,22 @@ def test_the_core_is_the_definition_too(
     cuts: list[int],
     *,
     restart: bool,
-    corrections: int | None,
+    spans: Spans,
 ) -> None:
     """However the records interleave and are cut, restarted or not: the same examples, dead letters and state."""
     scored, labels = as_rows(row_log), as_labels(label_log)
     log = log_of(scored, labels, drawn)
     cuts = [min(cut, len(log)) for cut in cuts]
-    out, held = fold(log, cuts, restart=restart, stream=corrected(STREAM, corrections))
+    corrections = spans.corrections
+    out, held, state = fold(
+        log, cuts, Spans(corrections, spans.page), restart=restart, stream=corrected(STREAM, corrections)
+    )
     names = [x.id if corrections is None else f"{bool(x.value)} {x.time} {x.id}" for x in labels]
     taken, repeated = unrepeated(labels, names)
     expected = oracle(scored, taken, corrections)
     ids, quality = [sorted(set(names)), []], quality_of(expected)
-    assert held == Held(expected.state, ids, hours_of(scored, expected), quality.state())
+    assert state == brief(expected).state
+    assert (held.ids, held.hours, held.quality) == (ids, hours_of(scored, expected), quality.state())
     assert [(letter["reason"], letter["offset"]) for letter in _letters(out)] == [("duplicate", n) for n in repeated]
     examples = [example for record in out if record.topic == "made.examples" for example in _examples(record)]
     assert Counter(examples) == Counter(map(expected_example, expected.decided.elements()))

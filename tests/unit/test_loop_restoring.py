@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from services.runtime.errors import Unusable
 from services.runtime.loop import Loop
 from services.runtime.memory import Inline, MemoryLog, MemorySink, MemorySource
 from services.runtime.records import Position
@@ -364,3 +365,40 @@ def test_taken_then_given_back(place: Place) -> None:
     Loop(place.topics, *parts, batch=2, clock=place.clock, writer=Inline()).run(timeout=1)
     assert source.happens is None
     assert place.out() == ["1", "3", "6"]
+
+
+# Snapshots that the stage can't go on from
+
+
+class Choosy(Watched):
+    """A stage that takes some states for unusable."""
+
+    def __init__(self, refused: Sequence[bytes]) -> None:
+        super().__init__()
+        self.refused = refused
+
+    def open(self, partition: int, state: bytes | None) -> None:
+        if state in self.refused:
+            raise Unusable("a part of it is missing")
+        super().open(partition, state)
+
+
+@pytest.mark.parametrize(
+    ("refused", "taken"), [([], b"6"), ([b"6"], b"3"), ([b"6", b"3"], b"1"), ([b"6", b"3", b"1"], None)]
+)
+def test_an_unusable_state(
+    place: Place, refused: list[bytes], taken: bytes | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An older snapshot serves instead, or the log from its beginning; each that was passed over is named."""
+    place.put(1, 2, 3)
+    place.loop(batch=1, snapshot_every_s=0).run(count=3)
+    place.put(4)
+    stage = Choosy(refused)
+    place.loop(stage).run(count=1)
+    assert stage.opened == [(0, taken)]
+    assert place.out() == ["1", "3", "6", "10"]
+    said = [record.getMessage() for record in caplog.records if "passed over" in record.getMessage()]
+    assert said == [
+        f"snapshot passed over: that of {{'in': {offset}}}, a part of it is missing"
+        for offset in (3, 2, 1)[: len(refused)]
+    ]

@@ -2,6 +2,7 @@
 
 import math
 import random
+from pathlib import Path
 from statistics import median_low
 
 import msgspec
@@ -10,6 +11,7 @@ import pytest
 
 from services.labels.joining import Joining
 from services.labels.maturity import HOUR_US, HOURS, Maturity, summed
+from services.labels.segments import open_disks
 from services.runtime.clock import SystemClock
 from services.runtime.health import Health
 from services.runtime.labelled import Hour
@@ -93,10 +95,10 @@ def test_counts_outlive_a_restart() -> None:
     Maturity().load([])
 
 
-def test_the_service_tells_its_health() -> None:
+def test_the_service_tells_its_health(tmp_path: Path) -> None:
     """Rows count once, though written twice; a row whose wait was in vain has no label; partitions count together."""
     health = Health("labels", ManualClock())
-    stage = Joining(STREAM, 10, health)
+    stage = Joining(STREAM, 10, health, open_disks(tmp_path, "made", ""))
     for partition in (3, 4):
         stage.open(partition, None)
     rows = scored(0, 1, 2, served=0.75)
@@ -107,9 +109,7 @@ def test_the_service_tells_its_health() -> None:
     assert said.hours == (Hour(NOON // SECOND, 4, 1, pytest.approx(600, rel=0.1)),)
     assert {outcome: count for outcome, count in said.totals.items() if count} == {"label": 1, "timeout": 1}
     assert (said.n, said.log_loss, said.accuracy) == (1, pytest.approx(-math.log(0.75)), 1.0)
-    state = stage.snapshot(3)
-    assert state is not None
-    stage.open(3, state)
+    stage.snapshot(3)(lambda state: stage.open(3, state))
     stage.fold({3: [label("c", 12, offset=2)]})
     said = health.report().labelled
     assert said is not None
@@ -117,9 +117,9 @@ def test_the_service_tells_its_health() -> None:
     assert said.hours[0].median_wait_s == pytest.approx(10.5 * MINUTE / SECOND, rel=0.15)
 
 
-def test_full() -> None:
+def test_full(tmp_path: Path) -> None:
     """An input of which as many wait as may is named with the reason, and both with what to do."""
-    stage = Joining(STREAM, 2, Health("labels", SystemClock()))
+    stage = Joining(STREAM, 2, Health("labels", SystemClock()), open_disks(tmp_path, "made", ""))
     stage.open(3, None)
     stage.fold({3: [scored(0)]})
     assert stage.full(3) == {}

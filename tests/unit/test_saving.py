@@ -1,10 +1,10 @@
 """When snapshots are taken and written: in turn, beside the batches, and never at the price of a record."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from threading import Event
+from threading import Event, current_thread
 from typing import Any
 
 import pytest
@@ -176,6 +176,27 @@ def test_by_itself(place: Place) -> None:
     loop.run(count=1)
     loop.close()
     assert place.files() == [f"{1:020d}.snapshot"]
+
+
+def test_a_stage_may_store_more_than_a_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is given what saves the state, beside the loop; what goes wrong there is the snapshot's failure."""
+    with ThreadPoolExecutor(1, "writer") as writer:
+        kept = Kept(tmp_path, writer=writer)
+        threads, errors = list[str](), [Retry("no room"), None]
+
+        def store(save: Callable[[bytes], None]) -> None:
+            threads.append(current_thread().name)
+            if error := errors.pop(0):
+                raise error
+            save(b"9")
+
+        monkeypatch.setattr(kept.stage, "snapshot", lambda _: store)
+        for saved in (False, True):
+            kept.saver.moved(1)
+            kept.wait(10)
+            assert kept.saver.settle() == saved
+            assert (kept.snapshots.newest(1, {"in": 1}) is not None) == saved
+    assert [name.partition("_")[0] for name in threads] == ["writer"] * 2
 
 
 # A store that fails
