@@ -9,9 +9,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from services.labels.early import Label
+from services.labels.in_memory import Segments
 from services.labels.join import Decided, Join, State
 from services.labels.maturity import Maturity
-from services.labels.rows import PAGE, Segments
+from services.labels.rows import PAGE
 from services.runtime.admission import Admission
 from services.runtime.frames import micros, times
 from services.runtime.quality import Quality

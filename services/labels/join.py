@@ -18,8 +18,9 @@ import numpy as np
 import pyarrow as pa
 
 from services.labels.early import Early, Label
+from services.labels.in_memory import InMemory, Segments
 from services.labels.index import Ints
-from services.labels.rows import DONE, NEVER, PAGE, TOLD, WAITING, InMemory, Part, Rows, Segments
+from services.labels.rows import DONE, NEVER, PAGE, TOLD, WAITING, Part, Rows
 from services.runtime.frames import micros
 
 BEFORE_ALL = -(2**63)

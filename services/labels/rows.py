@@ -7,13 +7,14 @@ moved to the open page, so that memory and disk are bounded by the rows that wai
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from services.labels.in_memory import Segments
 from services.labels.index import Index, Ints
 from services.runtime.frames import micros
 
@@ -21,43 +22,6 @@ PAGE = 1 << 15  # slots of a page
 DONE, WAITING, TOLD = 0, 1, 2  # states of a row: it is of no interest, waits for a label, may hear another
 NEVER = 2**63 - 1
 NONE = np.zeros(0, np.int64)
-
-
-class Segments(Protocol):
-    """Where segments are. They are known by the name that `write` gave them."""
-
-    def write(self, batch: pa.RecordBatch) -> str:
-        """Store a segment for good; raise Retry if that can't be done."""
-
-    def read(self, name: str) -> pa.RecordBatch:
-        """Return a segment, at best mapped and not read; raise Retry if that can't be done."""
-
-    def check(self, name: str) -> pa.RecordBatch:
-        """Return a segment of an earlier process; raise Unusable if it is missing or not what was written."""
-
-    def drop(self, name: str) -> None:
-        """Take note that a segment will be read no more; older snapshots may name it."""
-
-
-class InMemory:
-    """Segments that go with the process, or before."""
-
-    def __init__(self) -> None:
-        self._batches: dict[str, pa.RecordBatch] = {}
-        self._count = 0
-
-    def write(self, batch: pa.RecordBatch) -> str:
-        self._count += 1
-        self._batches[f"{self._count}"] = batch
-        return f"{self._count}"
-
-    def read(self, name: str) -> pa.RecordBatch:
-        return self._batches[name]
-
-    check = read
-
-    def drop(self, name: str) -> None:
-        del self._batches[name]
 
 
 class Part(msgspec.Struct, array_like=True):

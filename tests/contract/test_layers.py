@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 SERVICES = sorted(path.parent.name for path in (ROOT / "services").glob("*/__main__.py"))
 UNSTARTED = ["rollout"]  # no program yet, and held to the rules of a service already
 PURE = [f"features/{name}.py" for name in ("engine", "state", "kernels", "filling", "times")] + [
-    *(f"labels/{name}.py" for name in ("early", "index", "join", "rows")),
+    *(f"labels/{name}.py" for name in ("early", "in_memory", "index", "join", "rows")),
     *(f"rollout/{name}.py" for name in ("evidence", "slices", "hedge")),
     "inference/mix.py",
     "inference/guard.py",

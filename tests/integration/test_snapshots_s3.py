@@ -10,8 +10,10 @@ from pathlib import Path
 
 import fsspec
 import httpx
+import pyarrow as pa
 import pytest
 
+from services.labels.segments import open_disks
 from services.runtime.errors import Retry, Stop
 from services.runtime.snapshots import KEEP, Snapshots
 
@@ -99,6 +101,21 @@ def test_what_others_write(bucket: fsspec.AbstractFileSystem, tmp_path: Path) ->
     name = f"{6:020d}.snapshot"
     bucket.mv(f"snapshots/elsewhere/flights/features/0/{name}", f"{FOLDER}/{name}")
     assert state(kept) == b"at 6"
+
+
+def test_segments_of_labels(bucket: fsspec.AbstractFileSystem, tmp_path: Path) -> None:
+    """What a snapshot of labels relies on is beside it, for another machine, and goes with the last that names it."""
+    url, rows = "s3://snapshots/some/prefix/", pa.RecordBatch.from_pydict({"offset": [1, 2]})
+    here, beside = open_disks(tmp_path / "here", "flights", url)(0), "snapshots/some/prefix/flights/labels/0/segments"
+    name = here.write(rows)
+    kept = Snapshots(tmp_path, "flights", "labels", "rule", url)
+    for offset in range(KEEP + 1):
+        assert bucket.exists(f"{beside}/{name}") == (offset > 0)
+        here.saving([] if offset else [name], b"state")(lambda body, at=offset: kept.write(0, {"in": at}, body))
+        if offset < KEEP:
+            assert open_disks(tmp_path / f"there {offset}", "flights", url)(0).check(name) == rows
+    assert not bucket.exists(f"{beside}/{name}")
+    assert len(bucket.ls("snapshots/some/prefix/flights/labels/0")) == KEEP
 
 
 def test_large(bucket: fsspec.AbstractFileSystem, tmp_path: Path) -> None:

@@ -17,9 +17,10 @@ from msgspec.structs import replace
 import services.labels.early
 from services.labels.core import Held, LabelsCore
 from services.labels.early import Label
+from services.labels.in_memory import InMemory, Segments
 from services.labels.join import BEFORE_ALL, Join, State
 from services.labels.maturity import Maturity
-from services.labels.rows import DONE, NEVER, TOLD, InMemory, Segments
+from services.labels.rows import DONE, NEVER, TOLD
 from services.runtime.frames import matrix, micros, rows, times
 from services.runtime.grammar import Duration, LabelRule, OnlineRule, Pipeline, StreamRule, Value
 from services.runtime.quality import Quality

@@ -6,8 +6,9 @@ from collections import Counter
 import numpy as np
 import pyarrow as pa
 
+from services.labels.in_memory import InMemory
 from services.labels.index import Index
-from services.labels.rows import DONE, TOLD, WAITING, InMemory, Rows
+from services.labels.rows import DONE, TOLD, WAITING, Rows
 from services.runtime.frames import TIME, times
 
 SCHEMA = pa.schema(
