@@ -15,7 +15,7 @@ from services.runtime.errors import Retry, Unusable
 from services.runtime.snapshots import KEEP
 from services.runtime.stores import LocalStore, Store, open_store
 
-MAPPED = 128  # segments that are kept mapped, each with a file open
+MAPPED = 32  # segments that are kept mapped, each with a file open and 8 MB to be resident at most
 NAME = 32  # hexadecimal digits of a SHA-256
 
 
