@@ -146,4 +146,4 @@ class Labels(RuleBasedStateMachine):
 
 
 TestLabels = Labels.TestCase
-TestLabels.settings = settings(deadline=None, max_examples=150, stateful_step_count=30)
+TestLabels.settings = settings(deadline=None, max_examples=100, stateful_step_count=30)
