@@ -1,27 +1,29 @@
 """`thalweg train`: the batch network, fitted to the labelled examples that a run has gathered."""
 
 import argparse
+import getpass
+import socket
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
 from infra.local.stack import REPOSITORY
 from services.runtime.artifacts import Artifacts
-from services.runtime.stream import Stream, load_stream
+from services.runtime.models import BATCH
+from services.runtime.stream import load_stream
 
 if TYPE_CHECKING:
+    from services.trainer.cards import Card
     from services.trainer.core import Epoch
-    from services.trainer.training import Card
+    from services.trainer.rows import TrainingSet
 
-MODEL = "batch"
 ABOUT = """\
 Reads a version of the table of examples that the service `trainer` keeps, the newest one unless --version pins another,
 fits the network of `[batch]` in pipeline.toml to it, checks its ONNX graph against it over 10,000 rows, and signs the
-graph as batch@VERSION. Beside it stands its card: what it learned from, how, and what it is worth. Interrupted, it goes
-on from the last epoch when it is called again; a second training of the stream at the same time is refused."""
+graph as the next version of the model `batch`. Beside it stands its card: what it learned from, how, what it is worth,
+and who asked. It needs no broker: the service `trainer` registers what it finds. Interrupted, it goes on from the last
+epoch when it is called again for the same --version; a second training of the stream at the same time is refused."""
 
 
 def add(commands: Any) -> None:  # noqa: ANN401 - argparse does not export the type
@@ -36,42 +38,45 @@ def add(commands: Any) -> None:  # noqa: ANN401 - argparse does not export the t
 
 
 def _run(given: argparse.Namespace) -> int:
-    import torch  # noqa: PLC0415 - seconds and a gigabyte that no other command shall wait for
-
-    from services.trainer import training  # noqa: PLC0415
+    from services.trainer.fitting import Fitting  # noqa: PLC0415 - PyTorch: seconds that no other command shall wait for
+    from services.trainer.machine import best_device  # noqa: PLC0415
     from services.trainer.store import ExampleStore  # noqa: PLC0415
 
     stream = load_stream(given.schemas, given.stream)
     data = given.run_dir / stream.name / "data"
     store = ExampleStore(given.store or str(data / "store"), stream)
-    examples = store.training_set(given.version)
-    device = given.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    print(f"{len(examples)} examples, version {examples.version} of {store.place}; training on {device}", flush=True)
+    device = given.device or best_device()
     began = time.monotonic()
-    graph, card = training.run(stream, examples, data / "training", device, _Progress())
-    artifacts = Artifacts(data, stream.name)
-    artifacts.write(MODEL, card.version, graph)
-    _conclude(stream, card, artifacts.card(MODEL, card.version), len(graph), time.monotonic() - began)
+
+    def begin(of: "TrainingSet") -> None:
+        print(f"{len(of)} examples, version {of.version} of {store.place}; training on {device}", flush=True)
+
+    card = Fitting(stream, store, data, device).run(_who(), given.version, begin, _tell)
+    _conclude(card, Artifacts(data, stream.name).card(BATCH, card.version), time.monotonic() - began)
     return 0
 
 
-def _conclude(stream: Stream, card: "Card", place: Path, size: int, took: float) -> None:
-    place.write_bytes(msgspec.json.format(msgspec.json.encode(card), indent=2) + b"\n")
+def _who() -> str:
+    return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+def _conclude(card: "Card", place: Path, took: float) -> None:
     print(
-        f"{stream.name} {MODEL}@{card.version}: log loss {card.loss:.4f} on the newest examples, the prior's"
-        f" {card.prior_loss:.4f}; best of {card.epochs} epochs: {card.best_epoch}; {size / 1e3:.0f} kB, {took:.0f} s;"
-        f" card: {place}"
+        f"{place.parent.parent.name} {BATCH}@{card.version}: log loss {card.loss:.4f} on the newest examples, the"
+        f" prior's {card.prior_loss:.4f}; best of {card.epochs} epochs: {card.best_epoch}; {took:.0f} s; card: {place}"
     )
+    if card.servable:
+        print("the service `trainer` registers it, now if it runs, else when it starts")
+    else:
+        print(f"it will not be registered: {card.obstacle}")
 
 
-class _Progress:
-    """Says how each epoch ended."""
-
-    def __call__(self, epoch: "Epoch", of: int) -> None:
-        best = " (best)" if epoch.best == epoch.number else ""
-        print(
-            f"epoch {epoch.number} of {of} at most: train {epoch.train_loss:.4f},"
-            f" validation {epoch.validation_loss:.4f}{best}",
-            file=sys.stderr,
-            flush=True,
-        )
+def _tell(epoch: "Epoch", of: int) -> None:
+    """Say how an epoch ended."""
+    best = " (best)" if epoch.best == epoch.number else ""
+    print(
+        f"epoch {epoch.number} of {of} at most: train {epoch.train_loss:.4f},"
+        f" validation {epoch.validation_loss:.4f}{best}",
+        file=sys.stderr,
+        flush=True,
+    )

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from infra.local.stack import Options, Stack
 from services.runtime.models import BATCH
 from services.runtime.stream import Stream, load_stream
 
+PROMPT = {"THALWEG_TRAINER_COMMIT_EVERY_S": "1"}  # weeks of events pass in seconds, and so do ten seconds of examples
 STALL_S = 20.0  # without any progress for so long, what is missing is called missing
 
 
@@ -37,7 +38,7 @@ def run(demo: Demo) -> bool:
     timed = records(demo.schemas, stream.name, demo.events)
     print(f"starting {demo.options.broker} broker, Triton and the services of {stream.name} …", flush=True)
     began = time.monotonic()
-    with Stack(demo.options, stream, demo.schemas) as stack:
+    with Stack(replace(demo.options, settings=PROMPT), stream, demo.schemas) as stack:
         print(
             f"up in {time.monotonic() - began:.1f} s: broker {stack.broker.kind} {stack.broker.version}"
             f" at {stack.broker.address}, Triton {stack.triton.version}, ingestion at {stack.ingestion}"

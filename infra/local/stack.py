@@ -41,6 +41,7 @@ class Options:
     fresh: bool = True
     brokers: int = 1
     instances: Mapping[str, int] = field(default_factory=dict)  # one of each service that it does not name
+    settings: Mapping[str, str] = field(default_factory=dict)  # variables of the services, over ours
 
     def __post_init__(self) -> None:
         instances.check(self.instances)
@@ -162,6 +163,7 @@ class Stack:
             **(_EMBEDDED if self.broker.kind == "embedded" else {}),
             "THALWEG_INFERENCE_TRITON": triton_address,
             "THALWEG_INGESTION_PORT": str(port),
+            **self.options.settings,
         }
         self.instances = Instances(self.children, environment, REPOSITORY)
         self.instances.start(self.options.instances)

@@ -56,6 +56,11 @@ class Artifacts:
         """Return where a version's card is to stand, which tells people about it; nobody trusts it."""
         return self._path(model, version).with_suffix(".json")
 
+    def carded(self, model: str) -> list[int]:
+        """Return the versions that have a card, the oldest first: it is written last, so they are complete."""
+        stems = (path.stem for path in (self._folder / model).glob("*.json"))
+        return sorted(int(stem) for stem in stems if stem.isdecimal())
+
     def _path(self, model: str, version: int) -> Path:
         if not _NAME.fullmatch(model) or version < 0:
             raise Stop(f"{model}@{version}: not the name of a model version")

@@ -1,6 +1,6 @@
 """Trainer: keeps the labelled examples as a Delta table, each once, and fits a network (PyTorch) to a version of it.
 
-Reads `examples`; writes no topic yet; keeps the table. `thalweg train` pins a version, trains, and signs an ONNX graph.
-A store that is away is waited for; a table that is not ours, or a network not to be trusted, is a Stop.
-Start here: `core.py` for the training, `store.py` for the table.
+Reads `examples`, `models`; writes `models`, and a signed artifact per version; keeps the table and the versions' cards.
+A store that is away is waited for, a training that was killed goes on; a table that is not ours is a Stop.
+Start here: `core.py` for the training, `store.py` for the table, `stage.py` for what happens when.
 """

@@ -1,37 +1,35 @@
 """Entry point of trainer."""
 
 import os
+from functools import partial
 
+from services.runtime.artifacts import Artifacts
+from services.runtime.history import read_all
 from services.runtime.process import run_service, serve, watch
-from services.runtime.settings import Count, Seconds, Settings
 from services.runtime.stream import load_stream
+from services.trainer.apprentice import Apprentice
+from services.trainer.cards import Cards
+from services.trainer.registry import Registry
+from services.trainer.settings import SERVICE, TrainerSettings
+from services.trainer.stage import Training
 from services.trainer.store import ExampleStore
-from services.trainer.storing import STORE, Storing, opened
-
-SERVICE = "trainer"
-
-
-class TrainerSettings(Settings, frozen=True):
-    """`store` is where the tables of examples are: a folder or a URL; empty: `<data>/store`.
-
-    What comes within `commit_every_s` is one commit of the table. It is compacted, and rid of versions older than
-    `keep_days`, every `tidy_every` commits.
-    """
-
-    store: str = ""
-    commit_every_s: Seconds = 10.0
-    tidy_every: Count = 100
-    keep_days: Count = 30
+from services.trainer.storing import STORE, opened
 
 
 def main() -> None:
     settings = TrainerSettings.load(SERVICE, os.environ)
     stream = load_stream(settings.schemas, settings.stream)
     health = watch(SERVICE, settings, STORE)
-    store = ExampleStore(settings.store or str(settings.data / "store"), stream, settings.keep_days)
+    store = ExampleStore(settings.table, stream, settings.keep_days)
     depends = f"{stream.feature_set}/{opened(store, health.wait())}"
-    stage = Storing(store, settings.tidy_every)
-    serve(SERVICE, settings, stream, ["examples"], stage, depends, health, settings.commit_every_s)
+    artifacts = Artifacts(settings.data, stream.name)
+    registry = Registry(stream, artifacts, partial(read_all, settings, stream.topic("models")))
+    cards, worker = Cards(artifacts, stream.feature_set), Apprentice()
+    stage = Training(store, settings.tidy_every, stream.pipeline.batch, cards, registry, worker, health.clock)
+    try:
+        serve(SERVICE, settings, stream, ["examples"], stage, depends, health, settings.commit_every_s)
+    finally:
+        worker.stop()
 
 
 if __name__ == "__main__":

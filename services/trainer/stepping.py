@@ -36,7 +36,7 @@ def wrap(network: Network, placement: Placement) -> nn.Module:
     return torch.compile(model) if on_gpu and network.memory is None else model  # type: ignore[return-value]
 
 
-def optimiser(network: Network, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
+def optimiser(network: nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.AdamW:
     """Return AdamW (Loshchilov and Hutter, 2019); biases and norms don't decay."""
     matrices = [weight for weight in network.parameters() if weight.ndim > 1]
     others = [weight for weight in network.parameters() if weight.ndim <= 1]

@@ -8,12 +8,14 @@ the same rows at once, one fails. Readers pin a version: it gives the same rows 
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import NamedTuple
 
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
 
 from services.runtime.errors import Retry, Stop
+from services.runtime.frames import micros
 from services.runtime.records import Record
 from services.runtime.stream import Stream
 from services.trainer.rows import DATE, ORIGIN, Rows, TrainingSet, training_set
@@ -22,6 +24,13 @@ _FEATURE_SET, _COLUMNS = "thalweg.feature_set", "thalweg.columns"
 _KEPT = ("delta.logRetentionDuration", "delta.deletedFileRetentionDuration")
 _NO_CLEANING = PostCommitHookProperties(cleanup_expired_logs=False)  # it would look at every file of a long log
 _AWAY = re.compile(r"\(os error \d+\)|\bOs \{ code|\bGeneric \w+ error\b|already exists")
+
+
+class Extent(NamedTuple):
+    """How far a version of the table has come: its rows, and its newest event time (µs since 1970; None: no row)."""
+
+    rows: int
+    newest: int | None
 
 
 class ExampleStore:
@@ -77,6 +86,15 @@ class ExampleStore:
         """Return the newest version that this process knows of."""
         with self._edge():
             return (self._table or self._fresh()).version()
+
+    def extent(self) -> Extent:
+        """Return the extent of the newest version that this process knows of, from the log of commits alone."""
+        with self._edge():
+            files = pa.table((self._table or self._fresh()).get_add_actions(flatten=True))
+            if not files.num_rows:
+                return Extent(0, None)
+            times = micros(files["max.event_time"].combine_chunks())
+            return Extent(int(files["num_records"].to_numpy().sum()), int(times.max()))
 
     def training_set(self, version: int | None = None, until: int | None = None) -> TrainingSet:
         """Read a version, the newest if none is named; of it what labels had said `until` then (µs since 1970).

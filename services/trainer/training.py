@@ -5,15 +5,13 @@ The same version, recipe and device give the same graph. A run that was interrup
 
 import fcntl
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
-import msgspec
-
-from services.runtime.errors import Stop
+from services.runtime.errors import Retry, Stop
 from services.runtime.stream import Stream
+from services.trainer.cards import Card
 from services.trainer.core import TORCH, Epoch, Recipe, Trained, train
 from services.trainer.examples import Examples, split
 from services.trainer.export import export
@@ -22,26 +20,7 @@ from services.trainer.recipe import layout, recipe
 from services.trainer.rows import TrainingSet
 from services.trainer.stepping import Placement
 
-
-class Card(msgspec.Struct, frozen=True):
-    """What a version of the batch model is, and is worth. Losses are log losses in nats.
-
-    `loss` is of the latest rows, on which only the temperature was fitted; `prior_loss` is what the share of positives
-    in the oldest part would lose on them. `version` is the table's, that the run pinned.
-    """
-
-    version: int
-    feature_set: str
-    rows: int
-    positives: float
-    recipe: Mapping[str, Any]
-    epochs: int
-    best_epoch: int
-    temperature: float
-    loss: float
-    prior_loss: float
-    device: str
-    torch: str
+CHECKPOINT = "checkpoint"
 
 
 def run(
@@ -49,22 +28,25 @@ def run(
 ) -> tuple[bytes, Card]:
     """Train on these examples; return the graph, compared with its network, and its card.
 
-    `folder` keeps the checkpoint of a run that did not end. Raise Stop for examples that can't be learned from, and
-    where another run is at work in the folder.
+    The card has neither a number nor who asked yet. `folder` keeps the checkpoint of a run that did not end, until it
+    is discarded. Raise Stop for examples that can't be learned from, Retry where the checkpoint can't be written.
     """
     wanted = recipe(stream)
     given = Examples(examples.features, examples.labels, examples.key_codes)
-    with alone(folder):
-        checkpoint = folder / "checkpoint"
+    checkpoint = folder / CHECKPOINT
 
-        def ended(epoch: Epoch) -> None:
-            write(checkpoint, epoch.checkpoint())
-            on_epoch(epoch, wanted.epochs)
+    def ended(epoch: Epoch) -> None:
+        write(checkpoint, epoch.checkpoint())
+        on_epoch(epoch, wanted.epochs)
 
-        trained = resumed(stream, given, wanted, device, checkpoint, ended)
-        graph = export(trained.network, _rows(given, wanted))
-        checkpoint.unlink()
+    trained = resumed(stream, given, wanted, device, checkpoint, ended)
+    graph = export(trained.network, _rows(given, wanted))
     return graph, _card(stream, examples, wanted, trained, device)
+
+
+def discard(folder: Path) -> None:
+    """Forget the checkpoint of a run whose outcome is stored."""
+    (folder / CHECKPOINT).unlink(missing_ok=True)
 
 
 def resumed(
@@ -88,21 +70,25 @@ def resumed(
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Let one process at a time train in a folder; Stop for another. The lock ends with its process."""
+    """Let one process at a time train in a folder; Retry for another. The lock ends with its process."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise Stop(f"another training is at work in {folder}; wait for it, or stop it") from error
+            raise Retry(f"another training is at work in {folder}; wait for it, or stop it") from error
         yield
 
 
 def write(path: Path, content: bytes) -> None:
-    """Write a file whole, or leave the old one."""
+    """Write a file whole, or leave the old one and raise Retry."""
     draft = path.with_name(f".{path.name}")
-    draft.write_bytes(content)
-    draft.rename(path)
+    try:
+        draft.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_bytes(content)
+        draft.rename(path)
+    except OSError as error:
+        raise Retry(f"{path} can't be written: {error.strerror}") from error
 
 
 def _rows(examples: Examples, wanted: Recipe) -> Floats:
@@ -118,7 +104,10 @@ def _card(stream: Stream, examples: TrainingSet, wanted: Recipe, trained: Traine
     share = float(examples.labels[parts.train].mean())
     latest = float(examples.labels[parts.calibration].mean())
     return Card(
-        version=examples.version,
+        version=0,
+        by="",
+        table_version=examples.version,
+        newest=int(examples.event_times[-1]),
         feature_set=stream.feature_set,
         rows=len(examples),
         positives=float(examples.labels.mean()),
@@ -130,4 +119,5 @@ def _card(stream: Stream, examples: TrainingSet, wanted: Recipe, trained: Traine
         prior_loss=-latest * math.log(share) - (1 - latest) * math.log1p(-share),
         device=device,
         torch=TORCH,
+        servable=wanted.kind == "mlp",
     )

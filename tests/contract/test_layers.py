@@ -21,6 +21,7 @@ PURE = [f"features/{name}.py" for name in ("engine", "state", "kernels", "fillin
     "runtime/models.py",
     "runtime/repeats.py",
     "trainer/rows.py",
+    "trainer/schedule.py",
 ]
 IMPURE = {"time", "os", "random", "socket", "logging", "asyncio", "threading", "confluent_kafka"}
 ALSO_IMPURE = {"subprocess", "secrets", "uuid", "multiprocessing", "concurrent", "tempfile", "select", "ssl", "signal"}
@@ -38,7 +39,7 @@ HOMES = {
     "onnxruntime": {"trainer/export.py", "inference/batch_model.py", "replay/versions.py"},
     "river": {"learner/model.py"},
     "starlette": {"ingestion/app.py", "ingestion/body.py", "ingestion/server.py"},
-    "torch": {f"trainer/{name}.py" for name in ("core", "examples", "export", "networks", "stepping")},
+    "torch": {f"trainer/{name}.py" for name in ("core", "examples", "export", "machine", "networks", "stepping")},
     "triton_python_backend_utils": {"inference/versioned_model.py"},
     "tritonclient": {"inference/triton.py"},
     "uvicorn": {"ingestion/server.py"},

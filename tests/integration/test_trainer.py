@@ -97,7 +97,7 @@ def running(tmp_path: Path, store: Path) -> Iterator[Trainer]:
     with Children(tmp_path / "logs") as children:
         broker = brokers.embedded(children, brokers.free_ports(1)[0])
         brokers.wait_ready(broker, children)
-        brokers.create_topics(broker, {STREAM.topic("examples"): TopicSpec()})
+        brokers.create_topics(broker, {STREAM.topic(kind): TopicSpec() for kind in ("examples", "models")})
         make_keys(tmp_path / "data" / "keys")
         trainer = Trainer(broker.address, children, tmp_path / "data", store)
         yield trainer

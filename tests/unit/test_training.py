@@ -1,6 +1,5 @@
 """A training run: what it hands out, that it goes on where it was interrupted, and that it is alone."""
 
-import fcntl
 import math
 from pathlib import Path
 
@@ -11,12 +10,13 @@ import pytest
 from infra import cli
 from infra.chaos.learner import examples as recorded
 from services.runtime.artifacts import Artifacts
-from services.runtime.errors import Stop
+from services.runtime.errors import Retry, Stop
 from services.runtime.grammar import BatchRule, OneHot
 from services.runtime.records import Record
 from services.runtime.signing import make_keys
 from services.runtime.stream import Stream, load_stream
 from services.trainer import training
+from services.trainer.cards import Card
 from services.trainer.core import Epoch
 from services.trainer.rows import TrainingSet
 from services.trainer.store import ExampleStore
@@ -51,15 +51,15 @@ def test_a_run_hands_out_a_graph_and_its_card(tmp_path: Path, kind: str) -> None
     graph, card = training.run(stream(kind), lesson(), tmp_path / "a", "cpu", nothing)
     again, _ = training.run(stream(kind), lesson(), tmp_path / "b", "cpu", nothing)
     assert graph == again
-    assert (card.version, card.rows, card.feature_set, card.device) == (7, ROWS, "made:0", "cpu")
+    assert (card.table_version, card.rows, card.feature_set, card.device) == (7, ROWS, "made:0", "cpu")
+    assert (card.newest, card.servable, bool(card.obstacle)) == (ROWS - 1, kind == "mlp", kind == "gru")
     assert (card.recipe["kind"], card.epochs, 1 <= card.best_epoch <= 4) == (kind, 4, True)
     rule = stream().pipeline.batch
     assert rule is not None
     share = lesson().labels[: ROWS - int(ROWS * rule.validation) - int(ROWS * rule.calibration)].mean()
     latest = lesson().labels[-int(ROWS * rule.calibration) :].mean()
     assert card.prior_loss == pytest.approx(-latest * math.log(share) - (1 - latest) * math.log(1 - share), rel=1e-5)
-    assert msgspec.json.decode(msgspec.json.encode(card), type=training.Card) == card
-    assert not (tmp_path / "a" / "checkpoint").exists()
+    assert msgspec.json.decode(msgspec.json.encode(card), type=Card) == card
 
 
 def test_a_run_that_was_interrupted_goes_on(tmp_path: Path) -> None:
@@ -77,6 +77,7 @@ def test_a_run_that_was_interrupted_goes_on(tmp_path: Path) -> None:
         training.run(stream(), lesson(), tmp_path / "part", "cpu", interrupted)
     graph, _ = training.run(stream(), lesson(), tmp_path / "part", "cpu", interrupted)
     assert (seen, graph) == ([1, 2, 3, 4], whole)
+    training.discard(tmp_path / "part")
     seen.clear()
     with pytest.raises(KeyboardInterrupt):
         training.run(stream(), lesson(), tmp_path / "part", "cpu", interrupted)
@@ -86,12 +87,10 @@ def test_a_run_that_was_interrupted_goes_on(tmp_path: Path) -> None:
 
 def test_one_run_at_a_time(tmp_path: Path) -> None:
     """A second one is refused, and none is kept out by one that ended."""
-    (tmp_path / "lock").touch()
-    with (tmp_path / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(Stop, match="another training is at work"):
-            training.run(stream(), lesson(), tmp_path, "cpu", nothing)
-    training.run(stream(), lesson(), tmp_path, "cpu", nothing)
+    with training.alone(tmp_path), pytest.raises(Retry, match="another training is at work"), training.alone(tmp_path):
+        pass
+    with training.alone(tmp_path):
+        pass
 
 
 def test_too_little_to_learn_from_is_said(tmp_path: Path) -> None:
@@ -122,7 +121,7 @@ def test_the_command_signs_a_graph_with_a_card(run_dir: Path, capsys: pytest.Cap
     assert "flights batch@1: log loss " in said.out
     assert len(Artifacts(run_dir / "flights" / "data", "flights").read("batch", 1)) > 10_000
     card = run_dir / "flights" / "data" / "artifacts" / "flights" / "batch" / "1.json"
-    assert msgspec.json.decode(card.read_bytes(), type=training.Card).rows > 800
+    assert msgspec.json.decode(card.read_bytes(), type=Card).rows > 800
 
 
 def test_the_command_says_which_version_there_is_not(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,72 @@
+"""A version of the batch model, from a pinned version of the table to the card that says it is complete.
+
+A kill at any instant leaves nothing half done: without a card there is no version, and its number is free again.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from services.runtime.artifacts import Artifacts
+from services.runtime.errors import Stop
+from services.runtime.stream import Stream
+from services.trainer import training
+from services.trainer.cards import Card, Cards
+from services.trainer.core import Epoch
+from services.trainer.rows import TrainingSet
+from services.trainer.store import ExampleStore
+
+OnEpoch = Callable[[Epoch, int], None]
+
+
+class Fitting:
+    """The trainings of one stream. One is at work at a time, be it in this process or in another."""
+
+    def __init__(self, stream: Stream, store: ExampleStore, data: Path, device: str) -> None:
+        self._stream, self._store, self._device = stream, store, device
+        self._folder = data / "training" / stream.name
+        self._pin = self._folder / "pinned"  # the version of the table that was to be trained on last, by `resume`
+        self._cards = Cards(Artifacts(data, stream.name), stream.feature_set)
+
+    def run(
+        self,
+        by: str,
+        version: int | None = None,
+        began: Callable[[TrainingSet], None] = lambda _: None,
+        on_epoch: OnEpoch = lambda _epoch, _of: None,
+    ) -> Card:
+        """Train on this version of the table, the newest if none is named, and store what came out.
+
+        Raise Stop for examples that can't be learned from, Retry where another training is at work, or a store away.
+        """
+        with training.alone(self._folder):
+            examples = self._store.training_set(version)
+            began(examples)
+            return self._fit(examples, by, on_epoch)
+
+    def resume(self, by: str) -> Card:
+        """Do as `run` does on the newest version, or on the one that an earlier call took and came to no end with."""
+        with training.alone(self._folder):
+            try:
+                examples = self._store.training_set(self._pinned())
+                training.write(self._pin, f"{self._stream.feature_set}@{examples.version}".encode())
+                return self._fit(examples, by, lambda _epoch, _of: None)
+            except Stop:
+                self._pin.unlink(missing_ok=True)
+                raise
+
+    def _pinned(self) -> int | None:
+        """Return the version that was pinned, unless it has a card by now, or is of another feature set."""
+        found = self._pin.read_text() if self._pin.exists() else ""
+        feature_set, _, version = found.rpartition("@")
+        done = {card.table_version for card in self._cards.all()}
+        ours = feature_set == self._stream.feature_set and version.isdecimal()
+        return int(version) if ours and int(version) not in done else None
+
+    def _fit(self, examples: TrainingSet, by: str, on_epoch: OnEpoch) -> Card:
+        graph, card = training.run(self._stream, examples, self._folder, self._device, on_epoch)
+        card = msgspec.structs.replace(card, version=self._cards.free(), by=by)
+        self._cards.add(card, graph)
+        training.discard(self._folder)
+        return card

@@ -1,0 +1,111 @@
+"""The trainer's stage: `examples` go into the table, and what is due is trained beside that and registered."""
+
+import logging
+from collections.abc import Sequence
+from typing import Protocol
+
+from services.runtime.clock import Clock
+from services.runtime.grammar import BatchRule
+from services.runtime.records import Outgoing
+from services.runtime.stage import Batches
+from services.trainer.cards import Card, Cards
+from services.trainer.registry import Registry
+from services.trainer.schedule import is_due
+from services.trainer.settings import LATER
+from services.trainer.store import ExampleStore
+from services.trainer.storing import Storing
+
+log = logging.getLogger(__name__)
+SCHEDULE = "schedule"  # who asks for what is due
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 300.0  # after a training that was killed, or could not be
+
+
+class Worker(Protocol):
+    """Who trains."""
+
+    at_work: bool
+
+    def prepare(self) -> None: ...
+
+    def ask(self, by: str) -> None: ...
+
+    def ended(self) -> int | None: ...
+
+    def stop(self) -> None: ...
+
+
+class Training(Storing):
+    """What was trained last is told by the cards that stand, so a restart trains nothing again.
+
+    A training that was killed, or had to wait for another, is begun again after a pause; one whose examples can't be
+    learned from is given up until the next is due.
+    """
+
+    def __init__(
+        self,
+        store: ExampleStore,
+        tidy_every: int,
+        rule: BatchRule | None,
+        cards: Cards,
+        registry: Registry,
+        worker: Worker,
+        clock: Clock,
+    ) -> None:
+        super().__init__(store, tidy_every)
+        self._rule, self._cards, self._registry, self._worker, self._clock = rule, cards, registry, worker, clock
+        self._extent = store.extent()
+        self._asked: int | None = None  # the newest event time when a training began
+        self._given_up: int | None = None  # the same of one whose examples could not be learned from
+        self._pause_s, self._not_before = 0.0, clock.now()
+
+    def open(self, partition: int, state: bytes | None) -> None:
+        super().open(partition, state)
+        self._registry.open()
+        self._extent = self._store.extent()
+        self._prepare()
+
+    def close(self, partition: int) -> None:
+        super().close(partition)
+        if not self._positions:
+            self._worker.stop()
+
+    def fold(self, batches: Batches) -> list[Outgoing]:
+        outgoing = super().fold(batches)
+        self._extent = self._store.extent()
+        return outgoing
+
+    def extra(self) -> list[Outgoing]:
+        if not self._positions:  # another instance has them, and does this
+            return []
+        self._hear()
+        cards = self._cards.all()
+        if not self._worker.at_work and self._clock.now() >= self._not_before and self._is_due(cards):
+            self._begin()
+        return self._registry.due(cards)
+
+    def _prepare(self) -> None:
+        if self._rule is not None and self._rule.train_every is not None:
+            self._worker.prepare()
+
+    def _is_due(self, cards: Sequence[Card]) -> bool:
+        seen = [card.newest for card in cards] + ([] if self._given_up is None else [self._given_up])
+        return is_due(self._rule, *self._extent, max(seen, default=None))
+
+    def _begin(self) -> None:
+        log.info("a training is due: %d rows in the table", self._extent.rows)
+        self._asked = self._extent.newest
+        self._worker.ask(SCHEDULE)
+
+    def _hear(self) -> None:
+        """Take note of how a training ended, and have a process ready for the next."""
+        status = self._worker.ended()
+        if status is None:
+            return
+        if status < 0 or status == LATER:
+            self._pause_s = min(LONGEST_PAUSE_S, 2 * self._pause_s or FIRST_PAUSE_S)
+            log.warning("the training ended with status %d; it goes on in %.0f s", status, self._pause_s)
+        else:
+            self._pause_s = 0.0
+            self._given_up = self._asked if status else None
+        self._not_before = self._clock.now() + self._pause_s
+        self._prepare()
