@@ -32,6 +32,7 @@ def add(commands: Any) -> None:  # noqa: ANN401 - argparse does not export the t
     parser.add_argument("--version", type=int, metavar="N", help="of the table of examples (the newest)")
     parser.add_argument("--device", default="", help='where to compute: "cpu" or "cuda" (cuda where there is one)')
     parser.add_argument("--store", default="", metavar="URL", help="where the table is (in the run's data)")
+    parser.add_argument("--mlflow", default="", metavar="URL", help="the tracking server (a file in the run's data)")
     parser.add_argument("--run-dir", type=Path, default=REPOSITORY / ".run", help="where runs keep data and logs")
     parser.add_argument("--schemas", type=Path, default=REPOSITORY / "schemas", help="the folder of stream folders")
     parser.set_defaults(run=_run)
@@ -41,6 +42,7 @@ def _run(given: argparse.Namespace) -> int:
     from services.trainer.fitting import Fitting  # noqa: PLC0415 - PyTorch: seconds that no other command shall wait for
     from services.trainer.machine import best_device  # noqa: PLC0415
     from services.trainer.store import ExampleStore  # noqa: PLC0415
+    from services.trainer.tracking import Tracking  # noqa: PLC0415
 
     stream = load_stream(given.schemas, given.stream)
     data = given.run_dir / stream.name / "data"
@@ -51,7 +53,8 @@ def _run(given: argparse.Namespace) -> int:
     def begin(of: "TrainingSet") -> None:
         print(f"{len(of)} examples, version {of.version} of {store.place}; training on {device}", flush=True)
 
-    card = Fitting(stream, store, data, device).run(_who(), given.version, begin, _tell)
+    track = Tracking(stream, data, given.mlflow)
+    card = Fitting(stream, store, data, device, track.catch_up).run(_who(), given.version, begin, _tell)
     _conclude(card, Artifacts(data, stream.name).card(BATCH, card.version), time.monotonic() - began)
     return 0
 

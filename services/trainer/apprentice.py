@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-NICENESS = 10  # those who serve go first
+NICENESS = 5  # those who serve go first
 COMMAND = (sys.executable, "-m", "services.trainer.fit")
 
 

@@ -9,6 +9,7 @@ import msgspec
 from services.runtime.artifacts import Artifacts
 from services.runtime.errors import Retry
 from services.runtime.models import BATCH
+from services.trainer.worth import Bin, Part
 
 log = logging.getLogger(__name__)
 
@@ -16,9 +17,11 @@ log = logging.getLogger(__name__)
 class Card(msgspec.Struct, frozen=True, kw_only=True):
     """What a version of the batch model is, and is worth. Losses are log losses in nats.
 
-    `loss` is of the latest rows, on which only the temperature was fitted; `prior_loss` is what the share of positives
-    in the oldest part would lose on them. `table_version` is the version of the table that the run pinned, and
-    `newest` the newest event time in it (µs since 1970). `servable`: one vector is all that a score takes.
+    `loss` is of the latest rows, on which only the temperature was fitted, and so are `slices` and `reliability`;
+    `prior_loss` is what the share of positives in the oldest part would lose on them. `losses` are those of each
+    epoch, of training and of validation. `table_version` is the version of the table that the run pinned, `newest` the
+    newest event time in it (µs since 1970). It is `servable` if one vector, of `columns`, is all that a score takes.
+    `code` is the commit that trained, where it is known.
     """
 
     version: int
@@ -28,6 +31,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     newest: int
     rows: int
     positives: float
+    columns: int
     recipe: Mapping[str, Any]
     epochs: int
     best_epoch: int
@@ -37,6 +41,10 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     device: str
     torch: str
     servable: bool
+    losses: list[tuple[float, float]]
+    slices: dict[str, Part]
+    reliability: list[Bin]
+    code: str
 
     @property
     def obstacle(self) -> str:

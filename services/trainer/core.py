@@ -74,6 +74,7 @@ class Trained:
     losses: tuple[tuple[float, float], ...]
     best: int
     calibration_loss: tuple[float, float]  # without and with temperature
+    calibration_logits: NDArray[np.float64]  # with temperature, of the rows of that part
 
 
 def train(
@@ -230,7 +231,7 @@ class Run:
         found = temperature(logits, labels)
         self.network.temperature.fill_(found)
         losses = log_loss(logits, labels), log_loss(logits / found, labels)
-        return Trained(self.network.cpu().eval(), tuple(self.losses), self.best, losses)
+        return Trained(self.network.cpu().eval(), tuple(self.losses), self.best, losses, logits / found)
 
 
 def _mark(examples: Examples, layout: Layout, recipe: Recipe) -> str:

@@ -19,6 +19,7 @@ from services.trainer.fitting import Fitting
 from services.trainer.machine import best_device, use_half_the_cores, warm_up
 from services.trainer.settings import LATER, SERVICE, TrainerSettings
 from services.trainer.store import ExampleStore
+from services.trainer.tracking import Tracking
 
 PATIENCE_S = 60.0  # how long it stays ready, with 400 MB of PyTorch in memory
 _INPUT = 0
@@ -32,7 +33,9 @@ def main() -> None:
     stream = load_stream(settings.schemas, settings.stream)
     use_half_the_cores()
     warm_up()
-    fitting = Fitting(stream, ExampleStore(settings.table, stream, settings.keep_days), settings.data, best_device())
+    store = ExampleStore(settings.table, stream, settings.keep_days)
+    track = Tracking(stream, settings.data, settings.mlflow).catch_up
+    fitting = Fitting(stream, store, settings.data, best_device(), track)
     if by := _asked():
         threading.Thread(target=_end_with_the_service, daemon=True).start()
         _train(fitting, by)
@@ -40,14 +43,10 @@ def main() -> None:
 
 def _train(fitting: Fitting, by: str) -> None:
     try:
-        card = fitting.resume(by)
+        fitting.resume(by)
     except Retry as error:
         log.warning("no training now, it is tried again: %s", error)
         sys.exit(LATER)
-    log.info(
-        "trained batch@%d on %d examples, version %d of the table: log loss %.4f on the newest, the prior's %.4f",
-        *(card.version, card.rows, card.table_version, card.loss, card.prior_loss),
-    )
 
 
 def _asked() -> str:

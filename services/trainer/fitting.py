@@ -3,6 +3,7 @@
 A kill at any instant leaves nothing half done: without a card there is no version, and its number is free again.
 """
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,13 +19,22 @@ from services.trainer.rows import TrainingSet
 from services.trainer.store import ExampleStore
 
 OnEpoch = Callable[[Epoch, int], None]
+log = logging.getLogger(__name__)
 
 
 class Fitting:
     """The trainings of one stream. One is at work at a time, be it in this process or in another."""
 
-    def __init__(self, stream: Stream, store: ExampleStore, data: Path, device: str) -> None:
-        self._stream, self._store, self._device = stream, store, device
+    def __init__(
+        self,
+        stream: Stream,
+        store: ExampleStore,
+        data: Path,
+        device: str,
+        track: Callable[[list[Card]], None] = lambda _: None,
+    ) -> None:
+        """`track` is handed all cards whenever there is a new one."""
+        self._stream, self._store, self._device, self._track = stream, store, device, track
         self._folder = data / "training" / stream.name
         self._pin = self._folder / "pinned"  # the version of the table that was to be trained on last, by `resume`
         self._cards = Cards(Artifacts(data, stream.name), stream.feature_set)
@@ -69,4 +79,9 @@ class Fitting:
         card = msgspec.structs.replace(card, version=self._cards.free(), by=by)
         self._cards.add(card, graph)
         training.discard(self._folder)
+        log.info(
+            "trained batch@%d on %d examples, version %d of the table: log loss %.4f on the newest, the prior's %.4f",
+            *(card.version, card.rows, card.table_version, card.loss, card.prior_loss),
+        )
+        self._track(self._cards.all())
         return card

@@ -1,12 +1,23 @@
 """The machine that is trained on: its device, its cores, and what PyTorch costs when it is first used."""
 
 import os
+import shutil
+import subprocess
+from pathlib import Path
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from services.trainer.stepping import optimiser
+
+
+def commit() -> str:
+    """Return the commit that this code is of, marked where it was changed since; nothing where git can't tell."""
+    if (git := shutil.which("git")) is None:
+        return ""
+    command = [git, "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def best_device() -> str:

@@ -10,13 +10,14 @@ class TrainerSettings(Settings, frozen=True):
     """`store` is where the tables of examples are: a folder or a URL; empty: `<data>/store`.
 
     What comes within `commit_every_s` is one commit of the table. It is compacted, and rid of versions older than
-    `keep_days`, every `tidy_every` commits.
+    `keep_days`, every `tidy_every` commits. `mlflow` is the tracking server; empty: a file in `data`.
     """
 
     store: str = ""
     commit_every_s: Seconds = 10.0
     tidy_every: Count = 100
     keep_days: Count = 30
+    mlflow: str = ""
 
     @property
     def table(self) -> str:

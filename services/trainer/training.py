@@ -15,10 +15,12 @@ from services.trainer.cards import Card
 from services.trainer.core import TORCH, Epoch, Recipe, Trained, train
 from services.trainer.examples import Examples, split
 from services.trainer.export import export
+from services.trainer.machine import commit
 from services.trainer.networks import Floats, history, side_by_side
 from services.trainer.recipe import layout, recipe
 from services.trainer.rows import TrainingSet
 from services.trainer.stepping import Placement
+from services.trainer.worth import by_value, reliability
 
 CHECKPOINT = "checkpoint"
 
@@ -102,7 +104,8 @@ def _rows(examples: Examples, wanted: Recipe) -> Floats:
 def _card(stream: Stream, examples: TrainingSet, wanted: Recipe, trained: Trained, device: str) -> Card:
     parts = split(len(examples), wanted.validation, wanted.calibration)
     share = float(examples.labels[parts.train].mean())
-    latest = float(examples.labels[parts.calibration].mean())
+    logits, labels = trained.calibration_logits, examples.labels[parts.calibration].astype(float)
+    vectors, latest = examples.features[parts.calibration], float(labels.mean())
     return Card(
         version=0,
         by="",
@@ -111,6 +114,7 @@ def _card(stream: Stream, examples: TrainingSet, wanted: Recipe, trained: Traine
         feature_set=stream.feature_set,
         rows=len(examples),
         positives=float(examples.labels.mean()),
+        columns=len(stream.columns),
         recipe=vars(wanted),
         epochs=len(trained.losses),
         best_epoch=trained.best,
@@ -120,4 +124,8 @@ def _card(stream: Stream, examples: TrainingSet, wanted: Recipe, trained: Traine
         device=device,
         torch=TORCH,
         servable=wanted.kind == "mlp",
+        losses=list(trained.losses),
+        slices=by_value(stream.pipeline.rollout.slices, stream.columns, vectors, logits, labels),
+        reliability=reliability(logits, labels),
+        code=commit(),
     )

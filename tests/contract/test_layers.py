@@ -21,7 +21,9 @@ PURE = [f"features/{name}.py" for name in ("engine", "state", "kernels", "fillin
     "runtime/models.py",
     "runtime/repeats.py",
     "trainer/rows.py",
+    "trainer/charts.py",
     "trainer/schedule.py",
+    "trainer/worth.py",
 ]
 IMPURE = {"time", "os", "random", "socket", "logging", "asyncio", "threading", "confluent_kafka"}
 ALSO_IMPURE = {"subprocess", "secrets", "uuid", "multiprocessing", "concurrent", "tempfile", "select", "ssl", "signal"}
@@ -34,6 +36,7 @@ HOMES = {
     "cryptography": {"runtime/signing.py"},
     "deltalake": {"trainer/store.py"},
     "fsspec": {"runtime/remote_store.py"},
+    "mlflow": {"trainer/tracking.py"},
     "numba": {"features/kernels.py", "labels/index.py"},
     "onnx": {"trainer/export.py"},
     "onnxruntime": {"trainer/export.py", "inference/batch_model.py", "replay/versions.py"},

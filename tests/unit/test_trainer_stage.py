@@ -106,6 +106,7 @@ class Run(Place):
 def card(**more: object) -> Card:
     made = {"version": 1, "feature_set": "made:0", "by": "schedule", "table_version": 1, "newest": 0, "rows": 6}
     made |= {"positives": 0.5, "recipe": {"kind": "mlp"}, "epochs": 2, "best_epoch": 1, "temperature": 1.0}
+    made |= {"losses": [(0.5, 0.5)], "slices": {}, "reliability": [], "code": "", "columns": 3}
     made |= {"loss": 0.25, "prior_loss": 0.75, "device": "cpu", "torch": "2", "servable": True}
     return Card(**made | more)  # type: ignore[arg-type]
 

@@ -122,6 +122,7 @@ def test_the_command_signs_a_graph_with_a_card(run_dir: Path, capsys: pytest.Cap
     assert len(Artifacts(run_dir / "flights" / "data", "flights").read("batch", 1)) > 10_000
     card = run_dir / "flights" / "data" / "artifacts" / "flights" / "batch" / "1.json"
     assert msgspec.json.decode(card.read_bytes(), type=Card).rows > 800
+    assert card.with_suffix(".run").exists(), "not in MLflow"
 
 
 def test_the_command_says_which_version_there_is_not(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
