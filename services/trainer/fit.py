@@ -7,19 +7,19 @@ time; 1 these examples can't be trained on, and the log says why; 75 not now, an
 
 import logging
 import os
-import select
 import signal
 import sys
 import threading
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
 
 from services.runtime.errors import Retry
 from services.runtime.process import run_service
 from services.runtime.stream import load_stream
-from services.trainer.fitting import Fitting
-from services.trainer.machine import best_device, use_half_the_cores, warm_up
 from services.trainer.settings import LATER, SERVICE, TrainerSettings
-from services.trainer.store import ExampleStore
-from services.trainer.tracking import Tracking
+
+if TYPE_CHECKING:
+    from services.trainer.fitting import Fitting
 
 PATIENCE_S = 60.0  # how long it stays ready, with 400 MB of PyTorch in memory
 _INPUT = 0
@@ -29,19 +29,13 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's goes to the service too, which then closes our input
-    settings = TrainerSettings.load(SERVICE, os.environ)
-    stream = load_stream(settings.schemas, settings.stream)
-    use_half_the_cores()
-    warm_up()
-    store = ExampleStore(settings.table, stream, settings.keep_days)
-    track = Tracking(stream, settings.data, settings.mlflow).catch_up
-    fitting = Fitting(stream, store, settings.data, best_device(), track)
-    if by := _asked():
-        threading.Thread(target=_end_with_the_service, daemon=True).start()
-        _train(fitting, by)
-
-
-def _train(fitting: Fitting, by: str) -> None:
+    asked: SimpleQueue[str] = SimpleQueue()
+    threading.Thread(target=_listen, args=(asked,), daemon=True).start()
+    fitting = _ready()
+    try:
+        by = asked.get(timeout=PATIENCE_S)
+    except Empty:
+        return
     try:
         fitting.resume(by)
     except Retry as error:
@@ -49,16 +43,27 @@ def _train(fitting: Fitting, by: str) -> None:
         sys.exit(LATER)
 
 
-def _asked() -> str:
-    """Wait for who asks; return nothing if nobody does in time, or nobody is left to."""
-    ready, _, _ = select.select([_INPUT], [], [], PATIENCE_S)
-    return os.read(_INPUT, 1000).decode().strip() if ready else ""
-
-
-def _end_with_the_service() -> None:
-    while os.read(_INPUT, 1000):
-        pass
+def _listen(asked: SimpleQueue[str]) -> None:
+    """Hand on who asks; end the process when nobody can any more."""
+    while line := os.read(_INPUT, 1000):
+        asked.put(line.decode().strip())
     os._exit(LATER)
+
+
+def _ready() -> "Fitting":
+    """Load what takes seconds, after it was made sure that this process ends with the service."""
+    from services.trainer.fitting import Fitting  # noqa: PLC0415
+    from services.trainer.machine import best_device, use_half_the_cores, warm_up  # noqa: PLC0415
+    from services.trainer.store import ExampleStore  # noqa: PLC0415
+    from services.trainer.tracking import Tracking  # noqa: PLC0415
+
+    settings = TrainerSettings.load(SERVICE, os.environ)
+    stream = load_stream(settings.schemas, settings.stream)
+    use_half_the_cores()
+    warm_up()
+    store = ExampleStore(settings.table, stream, settings.keep_days)
+    track = Tracking(stream, settings.data, settings.mlflow).catch_up
+    return Fitting(stream, store, settings.data, best_device(), track)
 
 
 if __name__ == "__main__":
