@@ -41,8 +41,8 @@ from services.trainer.store import ExampleStore
 SCHEMAS = REPOSITORY / "schemas"
 QUICK = {"train_every": '"8h"', "train_after": "200", "epochs": "4", "width": "16", "batch_size": "16"}
 LONGEST_S = 12.0  # from a share of the examples to a kill: it may hit a start, a commit, a training or a registration
-LEFT_S = 5.0  # how long the process that trains may outlive its service
-PATIENCE_S = 90.0
+LEFT_S = 8.0  # how long the process that trains may outlive its service
+PATIENCE_S = 180.0
 WHOM = ("service", "training", "both")
 
 

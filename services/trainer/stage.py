@@ -17,7 +17,7 @@ from services.trainer.storing import Storing
 
 log = logging.getLogger(__name__)
 SCHEDULE = "schedule"  # who asks for what is due
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 300.0  # after a training that was killed, or could not be
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0  # after a training that was killed, or could not be
 
 
 class Worker(Protocol):
