@@ -11,7 +11,7 @@ from pathlib import Path
 from infra.local.brokers import free_ports
 from infra.local.processes import Child, Children
 
-SERVICES = ("ingestion", "features", "inference", "labels", "learner", "trainer")
+SERVICES = ("ingestion", "features", "inference", "labels", "learner", "trainer", "rollout")
 _ONE = "ingestion"  # it owns the HTTP port
 
 

@@ -18,6 +18,7 @@ INPUTS = {  # what each service's consumer group reads
     "labels": ("scored", "labels"),
     "learner": ("examples",),
     "trainer": ("examples",),
+    "rollout": ("examples",),
 }
 WORDS = {"label": "in time", "timeout": "never came", "corrected": "corrections", "unmet": "without a prediction"}
 PATIENCE_S = 3.0

@@ -1,6 +1,6 @@
-"""Rollout: which model shall serve, told from labelled examples alone. So far its statistics; no service runs them yet.
+"""Rollout: which version of the batch model serves, and how much it counts, told from labelled examples alone.
 
-Reads arrays of losses or probabilities; writes nothing; keeps evidence per pair of models and slice, and the mix's
-weights, each as a plain value. What can't be a loss is refused with a ValueError, and nothing is folded then.
-Start here: `evidence.py`, then `slices.py` and `hedge.py`.
+Reads `examples`, `models`; writes `models`; keeps the evidence on each version, and its weight beside the online one.
+A decision that holds no longer, as a person or a guard was quicker, is left undone.
+Start here: `core.py`, then `judging.py`; `evidence.py`, `slices.py` and `hedge.py` are its statistics.
 """

@@ -19,11 +19,12 @@ SlicesState: TypeAlias = dict[str, dict[str, EvidenceState]]  # by field, then b
 
 
 class Worse(NamedTuple):
-    """A slice in which the challenger was shown to be worse; `low` and `high` say by how many nats an example."""
+    """A slice in which the challenger was shown to be worse: by `mean` nats an example, or `low` to `high`."""
 
     field: str
     value: str
     examples: int
+    mean: float
     low: float
     high: float
 
@@ -52,7 +53,7 @@ class Slices:
     def worse(self) -> list[Worse]:
         """Name the slices that hold the challenger back, in order of appearance, each with its interval."""
         return [
-            Worse(field, value, slice_.examples, *slice_.interval(self._level(place)))
+            Worse(field, value, slice_.examples, slice_.mean, *slice_.interval(self._level(place)))
             for field, slices in self._slices.items()
             for place, (value, slice_) in enumerate(slices.items(), 1)
             if slice_.shown is not None

@@ -1,18 +1,20 @@
 """What the log holds now, read without a group: one partition at a time, from its beginning to where it ends."""
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import cast
 
-from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
 
-from services.runtime.errors import Stop
+from services.runtime.errors import Retry, Stop
 from services.runtime.kafka import MAX_BYTES, ask, read, reader
 from services.runtime.records import Position, Record
 from services.runtime.settings import Settings
 
 CHUNK = 64  # messages taken at once
 ANSWER_S = 5
+REST_S = 10  # a transaction that is open at the end of a topic may have to time out
 
 
 class KafkaHistory:
@@ -58,6 +60,46 @@ class KafkaHistory:
 
     def close(self) -> None:
         self._asking.close()
+
+
+class Following:
+    """Reads a topic of one partition from its beginning, without a group, and goes on with what is new."""
+
+    def __init__(self, settings: Settings, topic: str) -> None:
+        self._position = Position(topic, 0)
+        self._history = KafkaHistory(settings)
+        self._consumer = reader(settings, **{"enable.partition.eof": True})
+        self._consumer.assign([TopicPartition(topic, 0, OFFSET_BEGINNING)])
+        self._reached = 0  # every record before this offset was read
+        self._held: list[Record] = []
+
+    def new(self) -> list[Record]:
+        """Return what has come, and don't wait for more."""
+        self._take(self._consumer.consume(CHUNK, 0))
+        held, self._held = self._held, []
+        return held
+
+    def rest(self) -> list[Record]:
+        """Return what is new, up to where the topic ends now; Retry while it can't be read so far."""
+        _, end = self._history.bounds(self._position)
+        deadline = time.monotonic() + REST_S
+        while self._reached < end:
+            if time.monotonic() > deadline:
+                raise Retry(f"{self._position.topic} is not read up to {end}, where it ends, but to {self._reached}")
+            self._take(_there(self._consumer))
+        return self.new()
+
+    def close(self) -> None:
+        self._consumer.close()
+        self._history.close()
+
+    def _take(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            if _ends(message, self._reached):
+                self._reached = cast(int, message.offset())
+            elif (record := read(message)) is not None:
+                self._held.append(record)
+                self._reached = record.offset + 1
 
 
 def read_all(settings: Settings, topic: str) -> Iterator[list[Record]]:

@@ -38,6 +38,13 @@ class Stream(msgspec.Struct, frozen=True):
         """The fingerprint of what the online model's state depends on."""
         return _hash([self.pipeline.online.model])
 
+    @property
+    def rollout_rule(self) -> str:
+        """The fingerprint of what the evidence on models depends on."""
+        rule = self.pipeline.rollout
+        counts = [rule.shadow_examples, rule.canary_examples, rule.patience]
+        return _hash([rule.alpha, rule.apart, *counts, rule.slices, rule.floor, rule.window])
+
     def topic(self, kind: str) -> str:
         return f"{self.name}.{kind}"
 

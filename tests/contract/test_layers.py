@@ -12,10 +12,9 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SERVICES = sorted(path.parent.name for path in (ROOT / "services").glob("*/__main__.py"))
-UNSTARTED = ["rollout"]  # no program yet, and held to the rules of a service already
 PURE = [f"features/{name}.py" for name in ("engine", "state", "kernels", "filling", "times")] + [
     *(f"labels/{name}.py" for name in ("early", "in_memory", "index", "join", "rows")),
-    *(f"rollout/{name}.py" for name in ("evidence", "slices", "hedge")),
+    *(f"rollout/{name}.py" for name in ("evidence", "slices", "hedge", "comparison", "judging", "reading", "versions")),
     "inference/mix.py",
     "inference/guard.py",
     "runtime/models.py",
@@ -120,7 +119,7 @@ def test_there_is_something_to_look_at() -> None:
         assert (ROOT / "services" / name).is_file(), f"{name} has moved: say where to"
 
 
-@pytest.mark.parametrize("service", [*SERVICES, *UNSTARTED])
+@pytest.mark.parametrize("service", SERVICES)
 def test_a_service_imports_itself_and_the_runtime(service: str) -> None:
     """A service knows nothing of another: what they share is the log, and services.runtime."""
     for path in files(f"services/{service}"):
@@ -134,9 +133,9 @@ def test_the_runtime_imports_no_service() -> None:
 
 
 def test_what_is_no_service_stands_in_the_runtime() -> None:
-    """Beside the services, those to come and the runtime there is only replay."""
+    """Beside the services and the runtime there is only replay."""
     there = {path.name for path in (ROOT / "services").iterdir() if path.name != "__pycache__"}
-    assert there == {*SERVICES, *UNSTARTED, "runtime", "__init__.py", "replay"}
+    assert there == {*SERVICES, "runtime", "__init__.py", "replay"}
 
 
 def test_replay_imports_cores_and_the_runtime_only() -> None:
@@ -233,7 +232,7 @@ def test_importing_the_runtime_imports_nothing_heavy() -> None:
 
 def test_a_services_package_imports_nothing_heavy() -> None:
     """A package's __init__.py is its page, not its program: importing all of them loads no library."""
-    loaded = fresh(Path(sys.executable), "\n".join(f"import services.{service}" for service in [*SERVICES, *UNSTARTED]))
+    loaded = fresh(Path(sys.executable), "\n".join(f"import services.{service}" for service in SERVICES))
     assert loaded - set(sys.stdlib_module_names) == {"services"}
 
 

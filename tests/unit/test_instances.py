@@ -37,7 +37,16 @@ def said(child: Child) -> str:
 def test_one_has_the_service_s_name_and_more_are_numbered(instances: Instances) -> None:
     """Every service runs; a service that runs twice has no child of its bare name."""
     instances.start({"features": 2, "labels": 1})
-    assert names(instances) == ["ingestion", "features-1", "features-2", "inference", "labels", "learner", "trainer"]
+    assert names(instances) == [
+        "ingestion",
+        "features-1",
+        "features-2",
+        "inference",
+        "labels",
+        "learner",
+        "trainer",
+        "rollout",
+    ]
     assert {child.kind for child in instances._children} == set(SERVICES)
 
 
@@ -85,7 +94,10 @@ def test_what_is_no_count_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     ("counts", "message"),
     [
-        ({"tides": 1}, "no service 'tides' .*; there are ingestion, features, inference, labels, learner, trainer"),
+        (
+            {"tides": 1},
+            "no service 'tides' .*; there are ingestion, features, inference, labels, learner, trainer, rollout",
+        ),
         ({"features": 0}, "at least one instance of features, not 0"),
         ({"ingestion": 2}, "ingestion owns the HTTP port"),
     ],

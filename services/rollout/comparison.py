@@ -1,0 +1,81 @@
+"""A version against its rival on the same labelled examples: all that is gathered before somebody decides."""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from services.rollout.evidence import Array, Evidence, EvidenceState, Watch, WatchState
+from services.rollout.slices import Slices, SlicesState
+from services.runtime.grammar import RolloutRule
+from services.runtime.models import BATCH, ONLINE
+
+MOST = 64  # slices of a feature; what more values it has share one
+
+
+class ComparisonState(msgspec.Struct):
+    """What Comparison holds. `rival` is a version of the batch model; None is the online model."""
+
+    rival: int | None
+    canary: int
+    better: EvidenceState
+    worse: EvidenceState
+    slices: SlicesState
+    watch: WatchState
+
+
+class Comparison:
+    """The evidence that a version is better than its rival, and that it is worse, overall and by slice.
+
+    `canary` counts the examples of the time when it was a canary. `watch` is folded while it is champion. Cuts leave
+    no trace.
+    """
+
+    def __init__(self, rule: RolloutRule, rival: int | None) -> None:
+        self._rule, self.rival, self.canary = rule, rival, 0
+        self.slices = Slices(rule.slices, rule.alpha, MOST)
+        self.begin()
+
+    def begin(self) -> None:
+        """Let what was shown overall, of whom it was shown, be: a reign is judged by itself. Slices go on."""
+        self.better, self.worse = Evidence(self._rule.alpha), Evidence(self._rule.alpha)
+        self.watch = Watch(self._rule.apart)
+
+    def fold(
+        self, differences: Array, values: Mapping[str, Sequence[str]], canary: NDArray[np.bool_], *, reigns: bool
+    ) -> None:
+        """Take the differences, rival's loss - the version's in nats, of the examples that come next."""
+        self.better.fold(differences)
+        self.worse.fold(-differences)
+        self.slices.fold(differences, values)
+        self.canary += int(canary.sum())
+        if reigns:
+            self.watch.fold(differences)
+
+    @property
+    def rival_name(self) -> str:
+        return ONLINE if self.rival is None else f"{BATCH}@{self.rival}"
+
+    def evidence(self) -> dict[str, float]:
+        """Return what a record of a decision carries: nats an example, positive where the version was better."""
+        low, high = self.better.interval(self._rule.alpha)
+        wealth = self.better.log_wealth
+        return {
+            "examples": self.better.examples,
+            "mean": self.better.mean,
+            "low": low,
+            "high": high,
+            "log_wealth": wealth,
+        }
+
+    def state(self) -> ComparisonState:
+        parts = self.better.state(), self.worse.state(), self.slices.state(), self.watch.state()
+        return ComparisonState(self.rival, self.canary, *parts)
+
+    def load(self, state: ComparisonState) -> None:
+        self.rival, self.canary = state.rival, state.canary
+        self.better.load(state.better)
+        self.worse.load(state.worse)
+        self.slices.load(state.slices)
+        self.watch.load(state.watch)

@@ -1,0 +1,309 @@
+"""What rollout decides where the truth is known: who is promoted, held back or rolled back, and what people decide."""
+
+import re
+from typing import Any
+
+import pytest
+
+from services.runtime.models import BATCH, Moved, Weighed, decode_event
+from tests.duels import MODELS, NEW, OLD, Model, Row, Tailed, World, record, registered
+
+BETTER = Model(NEW)
+EQUAL = Model(OLD)
+RUINS = Model(0.3, ("B", 0.05))  # better on average, and worse for one carrier of four
+
+
+def champion(version: int) -> Moved:
+    return Moved(BATCH, version, "champion", "ann@desk", "I want it")
+
+
+def reigning(models: dict[int, Model], **rule: Any) -> World:
+    """Return a world in which version 1 is champion, and the others are registered."""
+    world = World(models, **rule)
+    world.say(registered(1), champion(1), *(registered(version) for version in models if version != 1))
+    return world
+
+
+# Challengers
+
+
+def test_a_better_version_becomes_champion() -> None:
+    """3 % better: shadow, canary with its share, champion; each decision with its reason and its evidence."""
+    world = World({1: BETTER})
+    world.say(registered(1))
+    world.run(15_000)
+    shadow, canary, crowned = world.moves()
+    assert [moved.state for moved in (shadow, canary, crowned)] == ["shadow", "canary", "champion"]
+    assert {moved.actor for moved in world.moves()} == {"rollout"}
+    assert (shadow.share, canary.share, crowned.share) == (0, 0.1, 0)
+    assert shadow.reason == "registered by a test, and no other challenger is compared"
+    assert canary.reason == "nowhere shown to be worse than online on 500 examples as a shadow"
+    assert re.fullmatch(
+        r"shown to be better than online by 0\.0\d+ nats an example \(-?0\.0\d+ to 0\.0\d+, [\d,]+ examples\),"
+        r" at odds of 2\d to 1",
+        crowned.reason,
+    )
+    assert crowned.evidence.keys() == {"examples", "mean", "low", "high", "log_wealth"}
+    assert crowned.evidence["low"] < crowned.evidence["mean"] < crowned.evidence["high"]
+    assert crowned.evidence["log_wealth"] >= 2.99
+
+
+def test_an_equal_version_is_not_promoted() -> None:
+    """A/A: a canary, and out when patience ends; then nothing is asked of it any more."""
+    world = World({1: EQUAL}, patience=6000)
+    world.say(registered(1))
+    world.run(9000)
+    assert world.states() == ["1 shadow", "1 canary", "1 retired"]
+    assert world.moves()[-1].reason.startswith("not shown to be better than online on 6,000 examples: ")
+
+
+def test_a_worse_version_goes_early() -> None:
+    """Shown to be worse, it is served no longer than it takes to show that."""
+    world = World({1: Model(2.0)})
+    world.say(registered(1))
+    world.run(3000)
+    last = world.moves()[-1]
+    assert last.state == "retired"
+    assert last.reason.startswith("shown to be worse than online by 0.")
+    assert last.evidence["examples"] <= 1000
+    assert last.evidence["mean"] < 0
+
+
+def test_a_ruined_slice_is_named() -> None:
+    """It wins on average, and goes all the same; the reason names the slice."""
+    world = World({1: RUINS}, online=Model(1.2))
+    world.say(registered(1))
+    world.run(20_000)
+    last = world.moves()[-1]
+    assert (last.state, "champion" in world.states(1)) == ("retired", False)
+    assert re.match(
+        r"held back by carrier=B \(worse by 0\.\d+ nats an example, -?0\.\d+ to 0\.\d+, [\d,]+ examples\); overall",
+        last.reason,
+    )
+    assert "better than online" in last.reason
+    assert last.evidence["mean"] > 0
+
+
+def test_a_canary_takes_its_time() -> None:
+    """However good, it is champion only after `canary_examples` of its time as one."""
+    for needed in (500, 3000):
+        world = World({1: Model(0.0)}, online=Model(2.0), canary_examples=needed)
+        world.say(registered(1))
+        world.run(5000)
+        assert world.states(1) == ["shadow", "canary", "champion"]
+        found = world.moves(1)[-1].evidence["examples"]
+        assert needed + 500 <= found <= needed + 500 + 600, "the examples on their way, and a message"
+
+
+def test_one_challenger_at_a_time_the_newest_first() -> None:
+    """What is registered waits while another is compared; then the newest has its turn, older ones never had theirs."""
+    world = World({1: Model(1.1), 2: EQUAL, 3: BETTER})
+    world.say(registered(1))
+    world.run(200)
+    world.say(registered(2), registered(3))
+    world.run(4000)
+    assert world.states()[:2] == ["1 shadow", "1 canary"]
+    assert world.states()[2:5] == ["1 retired", "2 retired", "3 shadow"]
+    assert world.moves(2)[0].reason == "batch@3 is newer, and came before its turn"
+
+
+def test_versions_of_another_feature_set_are_nobodys() -> None:
+    """Nothing is decided on what this service can't compare."""
+    world = World({})
+    world.say(registered(1, "made:other"))
+    world.run(1000)
+    assert world.log.read(MODELS)[1:] == []
+
+
+def test_a_challenger_is_held_against_the_champion() -> None:
+    """Not against the online model, which it beats easily; when it takes the place, the old champion is a shadow."""
+    world = reigning({1: EQUAL, 2: BETTER}, online=Model(3.0))
+    world.run(15_000)
+    assert world.states(2) == ["shadow", "canary", "champion"]
+    assert "than batch@1 by" in world.moves(2)[-1].reason
+    assert world.lineup.candidates[1].state == "shadow"
+
+
+def test_evidence_begins_anew_with_another_champion() -> None:
+    """What was shown against the one before says nothing of the next."""
+    world = reigning({1: Model(2.0), 2: EQUAL, 3: EQUAL}, online=Model(3.0), canary_examples=4000)
+    world.run(3000)
+    assert world.states(3) == ["shadow", "canary"]
+    core = world.stage._cores[0]
+    assert core._versions[3].comparison.better.shown
+    world.say(champion(2))
+    world.run(1000)
+    assert core._versions[3].comparison.rival == 2
+    assert core._versions[3].comparison.better.examples < 1000
+    assert core._versions[3].comparison.better.shown is None
+
+
+# The champion
+
+
+@pytest.mark.parametrize("by", ["rollout", "ann@desk"])
+def test_a_champion_that_turns_bad_is_rolled_back(by: str) -> None:
+    """Within 1,000 labelled examples the version before it is champion again, whoever promoted it."""
+    world = reigning({1: EQUAL, 2: Model(NEW, bad_from=12_000)})
+    if by != "rollout":
+        world.run(1000)
+        world.say(champion(2))
+    world.run(11_500 - world.labelled)
+    assert world.lineup.champion == 2
+    assert world.moves(2)[-1].actor == by
+    world.run(1500)
+    back = world.moves()[-2:]
+    assert [(moved.version, moved.state, moved.actor) for moved in back] == [
+        (2, "retired", "rollout"),
+        (1, "champion", "rollout"),
+    ]
+    assert re.match(r"turned worse, [\d,]+ examples after its promotion; over all of them it is", back[0].reason)
+    assert back[1].reason == f"batch@2 is withdrawn: {back[0].reason}"
+    world.run(2000)
+    assert len(world.states()) == world.states().index("2 retired") + 2, "once"
+    assert world.lineup.champion == 1
+
+
+def test_without_a_predecessor_the_online_model_serves_alone() -> None:
+    """A first champion is watched against the online model, and withdrawn."""
+    world = reigning({1: Model(OLD, bad_from=3000)})
+    world.run(4000)
+    assert world.states() == ["1 champion", "1 retired"]
+    assert "than online by" in world.moves()[-1].reason
+    assert world.lineup.champion is None
+
+
+def test_a_slice_that_shows_after_the_promotion_rolls_back() -> None:
+    """A person promoted it; the slice is named, and the version goes."""
+    world = reigning({1: EQUAL, 2: Model(0.3, ("B", 0.06))})
+    world.run(300)
+    world.say(champion(2))
+    world.run(15_000)
+    gone = next(moved for moved in world.moves(2) if moved.state == "retired")
+    assert gone.reason.startswith("worse than batch@1 for carrier=B (worse by ")
+    assert world.lineup.champion == 1
+
+
+def test_after_its_patience_a_champion_has_no_predecessor() -> None:
+    """The one before it is let go, and the online model is what it is held against from then on."""
+    world = reigning({1: EQUAL, 2: Model(NEW, bad_from=9000)}, patience=3000)
+    world.run(1000)
+    world.say(champion(2))
+    world.run(6000)
+    assert world.moves(1)[-1].reason == "batch@2 took its place, and has not turned worse within 3,000 examples"
+    assert world.lineup.candidates[1].state == "retired"
+    world.run(4000)
+    assert world.moves(2)[-1].state == "retired"
+    assert "than online by" in world.moves(2)[-1].reason
+
+
+# People and guards
+
+
+def test_what_a_person_retired_stays_so() -> None:
+    """Examples of its time come for long; nothing is decided on it, and it is forgotten."""
+    world = World({1: Model(0.0)}, online=Model(2.0), late=1000)
+    world.say(registered(1))
+    world.run(1500)
+    world.say(Moved(BATCH, 1, "retired", "ann@desk", "no"))
+    world.run(5000)
+    assert world.states(1)[-1] == "retired"
+    assert world.moves(1)[-1].actor == "ann@desk"
+    assert world.stage._cores[0].weights() == {}
+
+
+def test_what_a_person_promoted_is_judged_by_what_comes_after(caplog: pytest.LogCaptureFixture) -> None:
+    """Evidence of its time as a challenger neither retires a version that a person wants, nor counts as its reign."""
+    world = World({1: Model(1.0)}, late=1500, patience=2500)
+    world.say(registered(1))
+    world.run(900)
+    world.say(champion(1))
+    caplog.set_level("INFO")
+    world.run(2500)
+    assert world.states(1) == ["shadow", "champion"], "canary and retired were decided by what was said before"
+    assert "left undone, as it is champion by now" in caplog.text
+
+
+def test_a_version_that_comes_back_begins_anew() -> None:
+    """Rolled back, then promoted by a person once more: it is watched as one that was never seen."""
+    world = reigning({1: EQUAL, 2: Model(OLD, bad_from=3000)})
+    world.run(500)
+    world.say(champion(2))
+    world.run(4500)
+    assert world.lineup.champion == 1
+    world.models[2] = EQUAL
+    world.say(champion(2))
+    world.run(3000)
+    assert world.lineup.champion == 2
+
+
+def test_a_withdrawn_champion_is_not_withdrawn_twice() -> None:
+    """A guard was quicker: what its examples say of it later moves nobody."""
+    world = reigning({1: EQUAL, 2: Model(NEW, bad_from=3000)}, late=2000)
+    world.run(500)
+    world.say(champion(2))
+    world.run(2500)
+    world.say(*world.lineup.withdraw(2, "inference", "it answers NaN"))
+    world.run(4000)
+    assert [moved.actor for moved in world.moves(2)[-2:]] == ["ann@desk", "inference"]
+    assert world.lineup.champion == 1
+
+
+# Weights
+
+
+def test_weights_follow_what_models_are_worth() -> None:
+    """Each version that is scored has its weight beside the online model, published when it changed, not too often."""
+    world = World({1: Model(0.0)}, online=Model(2.0))
+    world.say(registered(1))
+    world.run(1000)
+    records = [record for record in world.log.read(MODELS) if record.key == b"weights"]
+    weighed = [event for record in records if isinstance(event := decode_event(record.value), Weighed)]
+    assert {tuple(one.weights) for one in weighed} == {(1,)}
+    assert weighed[-1].weights[1] > 0.9
+    assert 5 < len(weighed) == len(records) <= world.clock.time
+    world.clock.sleep(2)
+    assert world.stage.extra() == []
+
+
+def test_a_score_that_is_missing_counts_for_nobody() -> None:
+    """Rows without a version's score, or without the online model's, are not compared."""
+    world = World({1: EQUAL})
+    entry = {"version": 1, "score": None, "weight": 0.0, "state": "shadow", "beside": 0.5}
+    rows = [Row(0, n, "A", 1.0, 0.5, [entry]) for n in range(5)]
+    rows += [Row(0, 5 + n, "A", 1.0, None, [entry | {"score": 0.5}]) for n in range(5)]
+    rows += [Row(0, 10, "A", 1.0, 0.5, [entry | {"score": 0.9}])]
+    world.fold(record(world.stream, rows, 0))
+    version = world.stage._cores[0]._versions[1]
+    assert version.comparison is not None
+    assert version.comparison.better.examples == 1
+    assert 0.5 < version.weight < 0.65
+
+
+def test_corrections_are_no_evidence() -> None:
+    """An example counts once, with its first label."""
+    world = World({1: EQUAL})
+    entry = {"version": 1, "score": 0.9, "weight": 0.0, "state": "shadow", "beside": 0.5}
+    rows = [Row(0, n, "A", 1.0, 0.5, [entry]) for n in range(5)]
+    world.fold(record(world.stream, rows, 0))
+    before = world.stage.snapshot(0)
+    world.fold(record(world.stream, rows, 1, retracts=0.0))
+    assert world.stage.snapshot(0) == before
+
+
+def test_without_versions_nothing_is_kept() -> None:
+    """Examples of a stream without a batch model leave no state, and no record is written."""
+    world = World({})
+    before = world.stage.snapshot(0)
+    world.run(1000)
+    assert world.stage.snapshot(0) == before
+    assert Tailed(world.log).rest() == []
+
+
+def test_whoever_has_not_the_partition_writes_nothing() -> None:
+    """Of several instances one decides; the others wait for their turn."""
+    world = World({1: EQUAL})
+    world.stage.close(0)
+    world.say(registered(1))
+    world.clock.sleep(5)
+    assert world.stage.extra() == []
