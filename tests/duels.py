@@ -76,10 +76,12 @@ class World:
     """Events that are scored by who is in the line-up, labelled `late` events later, and what rollout writes of it."""
 
     def __init__(self, models: dict[int, Model], online: Model | None = None, late: int = 200, **rule: Any) -> None:
-        self.stream, self.log, self.models, self.online = stream(**rule), MemoryLog(), models, online or Model()
+        given: Stream | None = rule.pop("given", None)
+        self.stream, self.log = given or stream(**rule), MemoryLog()
+        self.models, self.online = models, online or Model()
         self._rng, self._late, self._waiting = np.random.default_rng(1), late, list[Row]()
         self.events = self.labelled = 0
-        self.lineup, self._seen = Lineup("made:0"), Tailed(self.log)
+        self.lineup, self._seen = Lineup(self.stream.feature_set), Tailed(self.log)
         self.sent: list[Record] = []
         self.start()
 

@@ -19,18 +19,6 @@ SMALLEST = 1e-6  # a model's probability counts as no nearer to 0 or 1: a mistak
 LOWEST = 1e-300  # the floor where none is asked for: a weight of 0 would stay 0 for good
 
 
-def mixed(probabilities: ArrayLike, weights: Sequence[float]) -> Array:
-    """Return the probability of 1 to serve for each row of the models' own. NaN: no answer, the others' mix is served.
-
-    A row without any answer is NaN. A row's bits don't depend on the rows beside it.
-    """
-    given = _clipped(probabilities)
-    counts = np.where(np.isnan(given), 0.0, np.asarray(weights))
-    with np.errstate(invalid="ignore"):
-        served: Array = _totals(counts * np.nan_to_num(given)) / _totals(counts)
-    return served
-
-
 class Hedge:
     """The weights of the live models: each at least `floor`, 1 in all. Its whole state is these weights, in order.
 
@@ -42,25 +30,13 @@ class Hedge:
         self.weights: dict[str, float] = dict.fromkeys(models, 1 / max(len(models), 1))
 
     def fold(self, probabilities: ArrayLike, labels: ArrayLike) -> None:
-        """Take labelled examples: a column for each live model's probability of 1 (NaN: it gave none), and 0 or 1.
-
-        A model that gave none loses what the mix loses.
-        """
-        given = _clipped(probabilities)
+        """Take labelled examples: a column for each live model's probability of 1, and 0 or 1."""
+        given = np.clip(np.asarray(probabilities, np.float64), SMALLEST, 1 - SMALLEST)
         hits = np.where(np.asarray(labels)[:, None] == 1, given, 1 - given)
         weights = list(self.weights.values())
         for row in hits.tolist():
             weights = self._after(weights, row)
         self.weights = dict(zip(self.weights, weights, strict=True))
-
-    def go_live(self, models: Sequence[str]) -> None:
-        """Change the live models: a new one counts 1/N, and those that stay share the rest as before."""
-        fresh = [name for name in models if name not in self.weights]
-        staying = sum(self.weights[name] for name in models if name in self.weights)
-        share = 1 - len(fresh) / max(len(models), 1)
-        self.weights = {
-            name: share * self.weights[name] / staying if name in self.weights else 1 / len(models) for name in models
-        }
 
     def bound(self, examples: int, changes: int = 0) -> float:
         """Return by how many nats the mix may lose more than the best model in all, over so many examples.
@@ -78,22 +54,8 @@ class Hedge:
 
     def _after(self, weights: list[float], hits: list[float]) -> list[float]:
         """Return the weights after an example, from what each model gave to what came true."""
-        awake = [(weight, hit) for weight, hit in zip(weights, hits, strict=True) if not math.isnan(hit)]
-        if not awake:
-            return weights
-        scale = sum(weight for weight, _ in awake) / sum(weight * hit for weight, hit in awake)
-        grown = [w if math.isnan(hit) else w * hit * scale for w, hit in zip(weights, hits, strict=True)]
-        faded = [weight**self._kept for weight in grown]
+        grown = [weight * hit for weight, hit in zip(weights, hits, strict=True)]
+        served = sum(grown)
+        faded = [(weight / served) ** self._kept for weight in grown]
         floor, total = self._least(len(weights)), sum(faded)
         return [floor + (1 - len(weights) * floor) * weight / total for weight in faded]
-
-
-def _clipped(probabilities: ArrayLike) -> Array:
-    clipped: Array = np.clip(np.asarray(probabilities, np.float64), SMALLEST, 1 - SMALLEST)
-    return clipped
-
-
-def _totals(rows: Array) -> Array:
-    """Return the sum of each row, added from left to right."""
-    totals: Array = np.cumsum(rows, axis=1)[:, -1]
-    return totals

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.rollout.hedge import SMALLEST, Hedge, mixed
+from services.inference.mix import Beside, Mix, Scores
+from services.rollout.hedge import SMALLEST, Hedge
 
 MODELS = "abc"
 PROBABILITY = st.sampled_from([0.0, 1.0, 0.5, 0.01, 0.99]) | st.floats(0, 1)
@@ -25,7 +26,8 @@ def losses(rows: Rows, hedge: Hedge) -> tuple[list[float], list[list[float]]]:
     """Return what the mix loses at each example, with the weights before it, and what each model loses."""
     served = []
     for probabilities, label in rows:
-        answer = mixed([probabilities], list(hedge.weights.values()))[0]
+        given = np.clip(probabilities, SMALLEST, 1 - SMALLEST).tolist()
+        answer = sum(weight * one for weight, one in zip(hedge.weights.values(), given, strict=True))
         served.append(-math.log(answer if label else 1 - answer))
         hedge.fold([probabilities], [label])
     own = [[-math.log(min(max(p if y else 1 - p, SMALLEST), 1 - SMALLEST)) for p in row] for row, y in rows]
@@ -131,60 +133,18 @@ def test_a_window_forgets() -> None:
     assert weights[math.inf] < 0.01
 
 
-@given(ROWS, PARAMETERS, st.sets(st.integers(0, 39)))
-def test_who_gave_no_answer_loses_what_the_mix_loses(
-    rows: Rows, parameters: tuple[float, float], silent: set[int]
-) -> None:
-    """A model is held to the examples that it answered: the bound holds over those, and the others' mix is served."""
-    heard = [([math.nan if place in silent else row[0], *row[1:]], label) for place, (row, label) in enumerate(rows)]
-    hedge = Hedge(MODELS, *parameters)
-    served, own = losses(heard, hedge)
-    assert not any(map(math.isnan, served))
-    spoken = [place for place in range(len(rows)) if place not in silent]
-    apart = sum(served[place] - own[place][0] for place in spoken)
-    assert apart <= hedge.bound(len(rows)) + 1e-9
-
-
-def test_the_weight_of_who_is_silent_stays() -> None:
-    """The others share what they had."""
-    hedge = Hedge(MODELS, 0, math.inf)
-    hedge.fold([[math.nan, 0.8, 0.4]], [1])
-    assert hedge.weights == pytest.approx({"a": 1 / 3, "b": 4 / 9, "c": 2 / 9})
-
-
-def test_nobody_answered() -> None:
-    """The answer is NaN, for whoever serves to refuse, and the weights stay."""
-    assert np.isnan(mixed([[math.nan, math.nan]], [0.5, 0.5])).tolist() == [True]
-    hedge = Hedge("ab", 0.01, 50)
-    hedge.fold([[0.9, 0.1]], [1])
-    before = dict(hedge.weights)
-    hedge.fold([[math.nan, math.nan]], [1])
-    assert hedge.weights == before
-
-
-def test_what_is_served() -> None:
-    """The mean of the answers by weight, of those that there are."""
-    nan = math.nan
-    found = mixed([[0.2, 0.6], [nan, 0.6], [0.2, nan], [0.0, 0.0]], [0.25, 0.75])
-    assert found.tolist() == pytest.approx([0.5, 0.6, 0.2, SMALLEST])
-
-
-def test_models_come_and_go() -> None:
-    """A new one counts 1/N, those that stay share the rest as before, and all are in the new order."""
-    hedge = Hedge("ab", 0, math.inf)
-    hedge.fold([[0.8, 0.4]], [1])
-    hedge.go_live("bca")
-    assert list(hedge.weights.items()) == [
-        ("b", pytest.approx(2 / 9)),
-        ("c", pytest.approx(1 / 3)),
-        ("a", pytest.approx(4 / 9)),
-    ]
-    hedge.go_live("bc")
-    assert hedge.weights == pytest.approx({"b": 0.4, "c": 0.6})
-    hedge.go_live("d")
-    assert hedge.weights == {"d": 1}
-    hedge.go_live("")
-    assert hedge.weights == {}
+@given(ROWS, PARAMETERS)
+def test_what_inference_serves_keeps_the_bound(rows: Rows, parameters: tuple[float, float]) -> None:
+    """The online model and a version beside it, mixed as they are served: never worse than either by more than that."""
+    hedge, served = Hedge(["online", "batch"], *parameters), 0.0
+    pairs = [(np.clip(row[:2], SMALLEST, 1 - SMALLEST), label) for row, label in rows]
+    for (online, batch), label in pairs:
+        beside = Beside(1, "champion", 0.5, np.array([batch]), np.array([hedge.weights["batch"]]))
+        answer = Mix(Scores(1, np.array([online])), [beside]).served[0]
+        served -= math.log(answer if label else 1 - answer)
+        hedge.fold([[online, batch]], [label])
+    own = [[-math.log(p if label else 1 - p) for p in pair] for pair, label in pairs]
+    assert served <= best(own, 0) + hedge.bound(len(rows)) + 1e-6
 
 
 @pytest.mark.parametrize(("probabilities", "labels"), [([[0.5]], [1]), ([[0.5, 0.5, 0.5]], [1])])
