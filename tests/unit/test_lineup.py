@@ -114,10 +114,10 @@ def test_a_canary_serves_its_share_of_the_keys() -> None:
     """The same keys each time; the champion serves all others."""
     keys = [f"k{number}" for number in range(4000)]
     lineup = folded([*REGISTERED, moved(1, "champion"), moved(2, "canary", 0.1), moved(3, "shadow")])
-    served = [lineup.serves(key) for key in keys]
+    served = list(lineup.serving(keys, {1, 2, 3}).values())
     assert set(served) == {1, 2}
     assert 320 < served.count(2) < 480
-    assert served == [lineup.serves(key) for key in keys]
+    assert lineup.serving(reversed(keys), {1, 2, 3}) == dict(zip(keys, served, strict=True))
 
 
 def test_shares_grow_and_differ() -> None:
@@ -134,7 +134,14 @@ def test_shares_grow_and_differ() -> None:
 def test_nobody_is_served_by_a_shadow() -> None:
     """Nor by who is registered or retired."""
     lineup = folded([*REGISTERED, moved(1, "shadow"), moved(2, "retired")])
-    assert lineup.serves("k") is None
+    assert lineup.serving(["k"], {1, 2, 3}) == {}
+
+
+def test_who_can_not_answer_yet_does_not_serve() -> None:
+    """For a champion its predecessor does, for a canary the champion; without one nobody does."""
+    lineup = folded([*REGISTERED, moved(1, "champion"), moved(3, "champion"), moved(2, "canary", 1.0)])
+    assert [lineup.serving(["k"], able) for able in ({1, 2, 3}, {1, 3}, {1})] == [{"k": 2}, {"k": 3}, {"k": 1}]
+    assert lineup.serving(["k"], set()) == {}
 
 
 def test_weights_are_the_newest_ones() -> None:
