@@ -4,6 +4,7 @@ An event has true log-odds, a model answers with noise of its own: `OLD` loses 0
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -26,6 +27,42 @@ OLD, NEW = 0.6768, 0.4958
 CARRIERS = ["A", "B", "C", "D"]
 EXAMPLES, MODELS = "made.examples", "made.models"
 PARTITIONS = 2
+
+
+FOLDER = """\
+[stream]
+task = "binary"
+key = "key"
+time = "at"
+id = "id"
+[features]
+x = { op = "value", of = "x" }
+carrier = { op = "onehot", of = "kind", values = ["A", "B", "C"] }
+[label]
+field = "late"
+time = "at"
+horizon = "1h"
+[online]
+model = ["linear_model.LogisticRegression"]
+[rollout]
+slices = ["carrier"]
+canary_examples = 1000
+weigh_every = "0.2s"
+"""
+TEXT, WHEN = {"type": "string"}, {"type": "string", "format": "date-time"}
+EVENT = {"id": TEXT, "key": TEXT, "at": WHEN, "x": {"type": "number"}, "kind": TEXT}
+LABEL = {"id": TEXT, "key": TEXT, "at": WHEN, "late": {"type": "boolean"}}
+
+
+def write_folder(schemas: Path) -> Path:
+    """Write the same stream as a folder, its rule with `canary_examples` = 1000; return where stream folders are."""
+    made = schemas / "made"
+    made.mkdir()
+    (made / "pipeline.toml").write_text(FOLDER)
+    for name, properties in (("event", EVENT), ("label", LABEL)):
+        schema = {"required": list(properties), "properties": properties}
+        (made / f"{name}.json").write_bytes(msgspec.json.encode(schema))
+    return schemas
 
 
 def stream(**rule: Any) -> Stream:

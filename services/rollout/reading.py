@@ -34,13 +34,14 @@ class Newest(NamedTuple):
 
 
 class Message(NamedTuple):
-    """The rows with a first label: labels 0 or 1, each model's scores, and the value of each sliced feature.
+    """The rows with a first label: it is 0 or 1, what each model said and what was served, each sliced feature's value.
 
     `newest` is of all rows, by partition.
     """
 
     labels: Array
     online: Array
+    served: Array
     said: dict[int, Said]
     values: dict[str, list[str]]
     newest: dict[int, Newest]
@@ -59,6 +60,7 @@ class Reader:
         return Message(
             np.asarray(kept.column("label"), np.float64),
             _floats(kept.column("online").field("score")),
+            _floats(kept.column("served")),
             _said(kept.column("batch")),
             {name: _hot(vectors[:, place], values) for name, (place, values) in self._hot.items()},
             _newest(batch),

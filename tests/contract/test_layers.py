@@ -139,12 +139,12 @@ def test_what_is_no_service_stands_in_the_runtime() -> None:
 
 
 def test_replay_imports_cores_and_the_runtime_only() -> None:
-    """services/replay may drive any core, and the mix, and nothing else of a service; no service imports it."""
+    """services/replay may drive any core, and what is as pure, and nothing else of a service; no service imports it."""
     for path in files("services/replay"):
         for name in imports(path):
             if name.startswith("services."):
                 area, module = [*name.split("."), ""][1:3]
-                core = (area in SERVICES and module == "core") or (area, module) == ("inference", "mix")
+                core = (area in SERVICES and module == "core") or f"{area}/{module}.py" in PURE
                 assert area in ("runtime", "replay") or core or name == f"services.{area}", name
 
 

@@ -24,46 +24,16 @@ from services.runtime.records import Record
 from services.runtime.settings import Settings
 from services.runtime.signing import make_keys
 from services.runtime.stream import load_stream
-from tests.duels import EXAMPLES, MODELS, NEW, Model, World, registered
+from tests.duels import EXAMPLES, MODELS, NEW, Model, World, registered, write_folder
 
 ROOT = Path(__file__).parents[2]
 STEP, KILLS = 20, 6
-FOLDER = """\
-[stream]
-task = "binary"
-key = "key"
-time = "at"
-id = "id"
-[features]
-x = { op = "value", of = "x" }
-carrier = { op = "onehot", of = "kind", values = ["A", "B", "C"] }
-[label]
-field = "late"
-time = "at"
-horizon = "1h"
-[online]
-model = ["linear_model.LogisticRegression"]
-[rollout]
-slices = ["carrier"]
-canary_examples = 1000
-weigh_every = "0.2s"
-"""
-TEXT, WHEN = {"type": "string"}, {"type": "string", "format": "date-time"}
-EVENT = {"id": TEXT, "key": TEXT, "at": WHEN, "x": {"type": "number"}, "kind": TEXT}
-LABEL = {"id": TEXT, "key": TEXT, "at": WHEN, "late": {"type": "boolean"}}
 
 
 @pytest.fixture(scope="module")
 def schemas(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with the stream of duels as its only one."""
-    folder = tmp_path_factory.mktemp("schemas")
-    made = folder / "made"
-    made.mkdir()
-    (made / "pipeline.toml").write_text(FOLDER)
-    for name, properties in (("event", EVENT), ("label", LABEL)):
-        schema = {"required": list(properties), "properties": properties}
-        (made / f"{name}.json").write_bytes(msgspec.json.encode(schema))
-    return folder
+    return write_folder(tmp_path_factory.mktemp("schemas"))
 
 
 class Rollout:
