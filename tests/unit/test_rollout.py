@@ -249,6 +249,60 @@ def test_a_withdrawn_champion_is_not_withdrawn_twice() -> None:
     assert world.lineup.champion == 1
 
 
+# What examples say of now
+
+
+def entries(**states: str) -> list[dict[str, Any]]:
+    return [
+        {"version": int(name[1:]), "score": 0.5, "weight": 0.0, "state": state, "beside": 0.5}
+        for name, state in states.items()
+    ]
+
+
+def shown(*rows: tuple[int, int, list[dict[str, Any]]], **rule: Any) -> dict[int, str]:
+    """Return the states after messages of one row each: its partition, its offset, its versions."""
+    world = World({}, **rule)
+    for number, (partition, offset, batch) in enumerate(rows):
+        world.fold(record(world.stream, [Row(partition, offset, "A", 1.0, 0.5, batch)], number))
+    return {number: version.state for number, version in world.stage._cores[0]._versions.items()}
+
+
+def test_an_old_row_says_nothing_of_now() -> None:
+    """Its label came late: what the newest labelled event of its partition says holds."""
+    canary, shadow = entries(v1="canary"), entries(v1="shadow")
+    assert shown((0, 5, shadow), (0, 9, canary), (0, 7, shadow), (0, 6, [])) == {1: "canary"}
+
+
+def test_a_partition_that_is_behind_says_nothing_new() -> None:
+    """Others told of it before; what it tells first, it leads with."""
+    told = [entries(v1=state) for state in ("shadow", "canary", "champion")]
+    behind = [(1, offset, batch) for offset, batch in enumerate(told[:2])]
+    led = [(0, offset, batch) for offset, batch in enumerate(told)]
+    assert shown(*led, *behind) == {1: "champion"}
+    assert shown(*led, *behind, (1, 2, told[2]), (1, 3, [])) == {}
+
+
+def test_a_champion_makes_way() -> None:
+    """For its follower, and for its predecessor where it is gone; whichever version has the lower number."""
+    taken = (0, 1, entries(v1="champion", v2="shadow"))
+    for low, high in (("v1", "v2"), ("v2", "v1")):
+        before = (0, 0, entries(**{low: "shadow", high: "champion"}))
+        after = (0, 1, entries(**{low: "champion", high: "shadow"}))
+        back = (0, 2, entries(**{high: "champion"}))
+        number, other = int(low[1]), int(high[1])
+        assert shown(before, after) == {number: "champion", other: "shadow"}
+        assert shown(before, after, back) == {other: "champion"}
+    assert shown(taken) == {1: "champion", 2: "shadow"}
+
+
+def test_a_forgotten_version_may_come_again() -> None:
+    """One of which nothing was heard for `patience` examples is new when examples tell of it again."""
+    rows = [(0, 1, entries(v1="shadow"))]
+    quiet = [(1, offset, []) for offset in range(8)]
+    assert shown(*rows, *quiet, patience=6) == {}
+    assert shown(*rows, *quiet, (0, 2, entries(v1="shadow")), patience=6) == {1: "shadow"}
+
+
 # Weights
 
 
