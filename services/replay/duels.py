@@ -54,7 +54,7 @@ class Duel:
 
     def _count(self, losses: Losses, values: Mapping[str, Sequence[str]], canary: NDArray[np.bool_]) -> None:
         self._losses += losses.sum(axis=0)
-        self.comparison.fold(losses[:, 1] - losses[:, 0], values, canary, reigns=False)
+        self.comparison.fold(losses[:, 1] - losses[:, 0], values, canary)
         for field, found in values.items():
             for value in sorted(set(found)):
                 mine = losses[np.array(found) == value]

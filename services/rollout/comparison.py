@@ -28,8 +28,7 @@ class ComparisonState(msgspec.Struct):
 class Comparison:
     """The evidence that a version is better than its rival, and that it is worse, overall and by slice.
 
-    `canary` counts the examples of the time when it was a canary. `watch` is folded while it is champion. Cuts leave
-    no trace.
+    `canary` counts the examples of the time when it was a canary. `watch` is for a champion. Cuts leave no trace.
     """
 
     def __init__(self, rule: RolloutRule, rival: int | None) -> None:
@@ -42,16 +41,13 @@ class Comparison:
         self.better, self.worse = Evidence(self._rule.alpha), Evidence(self._rule.alpha)
         self.watch = Watch(self._rule.apart)
 
-    def fold(
-        self, differences: Array, values: Mapping[str, Sequence[str]], canary: NDArray[np.bool_], *, reigns: bool
-    ) -> None:
+    def fold(self, differences: Array, values: Mapping[str, Sequence[str]], canary: NDArray[np.bool_]) -> None:
         """Take the differences, rival's loss - the version's in nats, of the examples that come next."""
         self.better.fold(differences)
         self.worse.fold(-differences)
         self.slices.fold(differences, values)
         self.canary += int(canary.sum())
-        if reigns:
-            self.watch.fold(differences)
+        self.watch.fold(differences)
 
     @property
     def rival_name(self) -> str:

@@ -128,7 +128,7 @@ class RolloutCore:
             field: [value for value, kept in zip(found, both.tolist(), strict=True) if kept]
             for field, found in message.values.items()
         }
-        version.comparison.fold(differences, values, said.canary[both], reigns=version.state == "champion")
+        version.comparison.fold(differences, values, said.canary[both])
 
     # What follows
 

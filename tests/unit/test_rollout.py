@@ -1,12 +1,14 @@
 """What rollout decides where the truth is known: who is promoted, held back or rolled back, and what people decide."""
 
 import re
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
+from services.rollout.core import RolloutCore
 from services.runtime.models import BATCH, Moved, Weighed, decode_event
-from tests.duels import MODELS, NEW, OLD, Model, Row, Tailed, World, record, registered
+from tests.duels import MODELS, NEW, OLD, Model, Row, Tailed, World, record, registered, stream
 
 BETTER = Model(NEW)
 EQUAL = Model(OLD)
@@ -158,6 +160,7 @@ def test_a_champion_that_turns_bad_is_rolled_back(by: str) -> None:
         (1, "champion", "rollout"),
     ]
     assert re.match(r"turned worse, [\d,]+ examples after its promotion; over all of them it is", back[0].reason)
+    assert back[0].evidence["examples"] < (9000 if by == "rollout" else 12_000), "its reign alone"
     assert back[1].reason == f"batch@2 is withdrawn: {back[0].reason}"
     world.run(2000)
     assert len(world.states()) == world.states().index("2 retired") + 2, "once"
@@ -197,6 +200,17 @@ def test_after_its_patience_a_champion_has_no_predecessor() -> None:
     assert "than online by" in world.moves(2)[-1].reason
 
 
+def test_a_settled_champion_may_be_worse_in_a_slice() -> None:
+    """By then the online model is its rival, and where that is better in a slice, the mix is for it."""
+    world = reigning({1: Model(1.0)}, online=Model(1.6), patience=1500)
+    world.run(2500)
+    world.models[1] = Model(0.1, ("B", 0.08))
+    world.run(15_000)
+    assert world.states() == ["1 champion"]
+    comparison = world.stage._cores[0]._versions[1].comparison
+    assert [worse.value for worse in comparison.slices.worse()] == ["B"]
+
+
 # People and guards
 
 
@@ -222,6 +236,29 @@ def test_what_a_person_promoted_is_judged_by_what_comes_after(caplog: pytest.Log
     world.run(2500)
     assert world.states(1) == ["shadow", "champion"], "canary and retired were decided by what was said before"
     assert "left undone, as it is champion by now" in caplog.text
+
+
+def test_a_slice_of_its_time_as_a_challenger_is_no_reason() -> None:
+    """A person promotes a version while labels still come that show what it was: they are no evidence of its reign."""
+    world = World({1: Model(OLD, ("B", 0.4))}, late=3000)
+    world.say(registered(1))
+    world.run(300)
+    world.say(champion(1))
+    world.models[1] = Model(NEW)
+    world.run(6000)
+    assert world.states() == ["1 shadow", "1 champion"]
+
+
+def test_a_decision_that_nobody_sees_is_made_again() -> None:
+    """Once `patience` examples have not shown it, and not before."""
+    core, batch = RolloutCore(World({}, patience=100).stream), entries(v1="shadow")
+    batch[0]["score"] = 0.01
+    made = []
+    for offset in range(300):
+        row = Row(0, offset, "A", 1.0, 0.9, batch)
+        made += [core.examples for _ in core.fold([record(stream(patience=100), [row], offset)])]
+    assert len(made) in (2, 3)
+    assert all(after - before == 101 for before, after in pairwise(made))
 
 
 def test_a_version_that_comes_back_begins_anew() -> None:
@@ -293,6 +330,17 @@ def test_a_champion_makes_way() -> None:
         assert shown(before, after) == {number: "champion", other: "shadow"}
         assert shown(before, after, back) == {other: "champion"}
     assert shown(taken) == {1: "champion", 2: "shadow"}
+
+
+def test_a_champion_is_held_against_the_newest_before_it() -> None:
+    """Of several that were champion, the last is who a rollback would go back to."""
+    world = World({})
+    reigns = [{"v1": "champion", "v2": "shadow", "v3": "shadow"}, {"v1": "shadow", "v2": "shadow", "v3": "champion"}]
+    reigns += [{"v1": "shadow", "v2": "champion", "v3": "shadow"}]
+    for at, states in enumerate(reigns):
+        world.fold(record(world.stream, [Row(0, at, "A", 1.0, 0.5, entries(**states))], at))
+    assert world.stage._cores[0]._versions[2].comparison.rival == 3
+    assert world.stage._cores[0]._former() == [3, 1]
 
 
 def test_a_forgotten_version_may_come_again() -> None:
