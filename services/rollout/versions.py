@@ -54,7 +54,7 @@ class Version:
         """Take note that it has another state. A champion that we did not make is judged by what comes after."""
         if state == "champion" and self.said == "champion" and self.comparison:
             self.comparison.begin()
-        elif state == "champion" or self.reigned:
+        elif state == "champion":
             self.comparison = None
         self.state, self.said, self.settled = state, None, False
 
