@@ -46,7 +46,7 @@ def course() -> list[tuple[list[Row], None]]:
 
 @given(messages=MESSAGES, cuts=st.sets(st.integers(1, 11)).map(sorted))
 @example(messages=course(), cuts=[1, 2, 3, 4, 5])
-@settings(max_examples=80)
+@settings(max_examples=80, deadline=None)
 def test_cuts_and_restarts_leave_no_trace(messages: Any, cuts: list[int]) -> None:
     """One fold, and folds of pieces with a snapshot and a new core between them: the same decisions, the same bytes."""
     records = [record(STREAM, rows, number, retracts) for number, (rows, retracts) in enumerate(messages)]
@@ -70,7 +70,7 @@ def test_the_course_has_decisions() -> None:
 
 
 @given(messages=MESSAGES)
-@settings(max_examples=80)
+@settings(max_examples=80, deadline=None)
 def test_a_fate_is_decided_once_while_it_lasts(messages: Any) -> None:
     """Whatever examples say, a version goes the same way twice only after its state changed, or patience ended."""
     core, last = RolloutCore(STREAM), dict[int, tuple[str, str, int]]()
@@ -87,7 +87,7 @@ def test_a_fate_is_decided_once_while_it_lasts(messages: Any) -> None:
 
 
 @given(messages=MESSAGES)
-@settings(max_examples=80)
+@settings(max_examples=80, deadline=None)
 def test_memory_is_bounded(messages: Any) -> None:
     """Nothing is kept of a version that no example told of within `patience`."""
     core = RolloutCore(STREAM)
