@@ -7,11 +7,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from services.rollout.deciding import Deciding
+from services.rollout.deciding import Deciding, turns
 from services.runtime.errors import Retry
 from services.runtime.loop import Loop
 from services.runtime.memory import ManualClock, MemorySink, MemorySource
-from services.runtime.models import BATCH, Moved, decode_event
+from services.runtime.models import BATCH, Lineup, Moved, decode_event
 from services.runtime.records import Outgoing, Record
 from services.runtime.waiting import Wait
 from tests.duels import EXAMPLES, MODELS, NEW, Model, Tailed, World, registered
@@ -145,3 +145,21 @@ def test_a_turn_waits_as_well(run: Run) -> None:
     [out] = stage.extra()
     assert (out.key, out.topic, out.partition) == (b"batch@3/1", MODELS, 0)
     assert wait.why is None
+
+
+def test_a_former_champion_blocks_nobodys_turn() -> None:
+    """It is a shadow for the sake of a rollback, and is compared with nobody."""
+    lineup = Lineup("made:0")
+    for event in (*map(registered, (1, 2, 3)), *(Moved(BATCH, n, "champion", "ann@desk", "so") for n in (1, 2))):
+        lineup.fold(event)
+    assert [(moved.version, moved.state) for moved in turns(lineup)] == [(3, "shadow")]
+
+
+def test_weights_are_told_again_after_a_restart(run: Run) -> None:
+    """The transaction that told them may have failed."""
+    run.rollout(batch=1).run(count=20)
+    state = run.stage.snapshot(0)
+    run.stage.extra()
+    run.stage.open(0, state)
+    run.stage._due = 0.0
+    assert [out.key for out in run.stage.extra()] == [b"weights"]
