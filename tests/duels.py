@@ -112,10 +112,13 @@ def registered(version: int, feature_set: str = "made:0") -> Registered:
 class World:
     """Events that are scored by who is in the line-up, labelled `late` events later, and what rollout writes of it."""
 
-    def __init__(self, models: dict[int, Model], online: Model | None = None, late: int = 200, **rule: Any) -> None:
+    def __init__(
+        self, models: dict[int, Model], online: Model | None = None, late: int = 200, beside: float = 1.0, **rule: Any
+    ) -> None:
         given: Stream | None = rule.pop("given", None)
         self.stream, self.log = given or stream(**rule), MemoryLog()
         self.models, self.online = models, online or Model()
+        self._beside = beside  # 1: a version's mix is its own score
         self._rng, self._late, self._waiting = np.random.default_rng(1), late, list[Row]()
         self.events = self.labelled = 0
         self.lineup, self._seen = Lineup(self.stream.feature_set), Tailed(self.log)
@@ -172,7 +175,7 @@ class World:
 
     def _entry(self, version: int, score: float) -> dict[str, Any]:
         state = self.lineup.candidates[version].state
-        return {"version": version, "score": float(score), "weight": 0.0, "state": state, "beside": 0.5}
+        return {"version": version, "score": float(score), "weight": 0.0, "state": state, "beside": self._beside}
 
     def _label(self, step: int) -> None:
         """Have the labels of the oldest rows come, in any order among those that wait."""

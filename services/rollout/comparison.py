@@ -1,4 +1,8 @@
-"""A version against its rival on the same labelled examples: all that is gathered before somebody decides."""
+"""A version against its rival on the same labelled examples: all that is gathered before somebody decides.
+
+What is compared is what would be served: the mix of either with the online model, with the weights of the time, or the
+online model alone. A network that is no better than the online model, and errs elsewhere, makes a better mix.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -23,12 +27,15 @@ class ComparisonState(msgspec.Struct):
     worse: EvidenceState
     slices: SlicesState
     watch: WatchState
+    baseline: WatchState
 
 
 class Comparison:
     """The evidence that a version is better than its rival, and that it is worse, overall and by slice.
 
-    `canary` counts the examples of the time when it was a canary. `watch` is for a champion. Cuts leave no trace.
+    `canary` counts the examples of the time when it was a canary. `watch` and `baseline` are for a champion: whether
+    it turns worse than its rival, and whether it comes to know less than how frequent the label was. Cuts leave no
+    trace.
     """
 
     def __init__(self, rule: RolloutRule, rival: int | None) -> None:
@@ -39,7 +46,7 @@ class Comparison:
     def begin(self) -> None:
         """Let what was shown overall, of whom it was shown, be: a reign is judged by itself. Slices go on."""
         self.better, self.worse = Evidence(self._rule.alpha), Evidence(self._rule.alpha)
-        self.watch = Watch(self._rule.apart)
+        self.watch, self.baseline = Watch(self._rule.apart), Watch(self._rule.apart)
 
     def fold(self, differences: Array, values: Mapping[str, Sequence[str]], canary: NDArray[np.bool_]) -> None:
         """Take the differences, rival's loss - the version's in nats, of the examples that come next."""
@@ -51,7 +58,7 @@ class Comparison:
 
     @property
     def rival_name(self) -> str:
-        return ONLINE if self.rival is None else f"{BATCH}@{self.rival}"
+        return f"{ONLINE} alone" if self.rival is None else f"{BATCH}@{self.rival}"
 
     def evidence(self) -> dict[str, float]:
         """Return what a record of a decision carries: nats an example, positive where the version was better."""
@@ -67,7 +74,7 @@ class Comparison:
 
     def state(self) -> ComparisonState:
         parts = self.better.state(), self.worse.state(), self.slices.state(), self.watch.state()
-        return ComparisonState(self.rival, self.canary, *parts)
+        return ComparisonState(self.rival, self.canary, *parts, self.baseline.state())
 
     def load(self, state: ComparisonState) -> None:
         self.rival, self.canary = state.rival, state.canary
@@ -75,3 +82,4 @@ class Comparison:
         self.worse.load(state.worse)
         self.slices.load(state.slices)
         self.watch.load(state.watch)
+        self.baseline.load(state.baseline)

@@ -15,7 +15,7 @@ from services.rollout.evidence import Array, log_losses
 from services.rollout.judging import Decision, judge_challenger, judge_champion
 from services.rollout.reading import Message, Newest, Reader, has_versions
 from services.rollout.versions import Version, VersionState
-from services.runtime.models import BATCH, State
+from services.runtime.models import BATCH, EVEN, State
 from services.runtime.records import Record
 from services.runtime.schemas import examples_frame
 from services.runtime.stream import Stream
@@ -28,6 +28,7 @@ class CoreState(msgspec.Struct):
     reigns: int
     newest: dict[int, tuple[int, dict[int, State]]]
     versions: dict[int, VersionState]
+    rate: float
 
 
 class RolloutCore:
@@ -38,6 +39,7 @@ class RolloutCore:
         self.examples = self._reigns = 0
         self._newest: dict[int, Newest] = {}
         self._versions: dict[int, Version] = {}
+        self._rate = EVEN  # of labels that are 1, faded as the mix's losses are
 
     def fold(self, records: Sequence[Record]) -> list[Decision]:
         return [decision for record in records for decision in self._fold(self._frame.decode(record))]
@@ -51,9 +53,10 @@ class RolloutCore:
             return []
         message = self._reader.read(batch)
         self._follow(message)
+        rates = self._rates(message.labels)
         self.examples += len(message.labels)
         for number in sorted(message.said.keys() & self._versions.keys()):
-            self._learn(self._versions[number], number, message)
+            self._learn(self._versions[number], number, message, rates)
         self._forget()
         return list(self._decide())
 
@@ -112,7 +115,15 @@ class RolloutCore:
 
     # What they are worth
 
-    def _learn(self, version: Version, number: int, message: Message) -> None:
+    def _rates(self, labels: Array) -> Array:
+        """Return how frequent a label of 1 was before each of these, and count it."""
+        rates = []
+        for place, label in enumerate(labels.tolist(), self.examples + 2):
+            rates.append(self._rate)
+            self._rate += (label - self._rate) / min(place, self._rule.window)
+        return np.array(rates, np.float64)
+
+    def _learn(self, version: Version, number: int, message: Message, rates: Array) -> None:
         version.seen = self.examples
         said, labels = message.said[number], message.labels
         version.weigh(message.online, said.scores, labels)
@@ -121,14 +132,16 @@ class RolloutCore:
         rival = self._rival(number)
         if version.comparison is None or version.comparison.rival != rival:
             version.comparison = Comparison(self._rule, rival)
-        other = message.online if rival is None else _scores(message, rival)
-        both = ~(np.isnan(said.scores) | np.isnan(other))
-        differences = log_losses(other[both], labels[both]) - log_losses(said.scores[both], labels[both])
+        other = message.online if rival is None else _mixed(message, rival)
+        both = ~(np.isnan(said.mixed) | np.isnan(other))
+        differences = log_losses(other[both], labels[both]) - log_losses(said.mixed[both], labels[both])
         values = {
             field: [value for value, kept in zip(found, both.tolist(), strict=True) if kept]
             for field, found in message.values.items()
         }
         version.comparison.fold(differences, values, said.canary[both])
+        alone = log_losses(rates[both], labels[both]) - log_losses(said.scores[both], labels[both])
+        version.comparison.baseline.fold(alone)
 
     # What follows
 
@@ -164,17 +177,17 @@ class RolloutCore:
     def snapshot(self) -> bytes:
         newest = {partition: (one.offset, one.states) for partition, one in sorted(self._newest.items())}
         versions = {number: version.state_of() for number, version in sorted(self._versions.items())}
-        return msgspec.msgpack.encode(CoreState(self.examples, self._reigns, newest, versions))
+        return msgspec.msgpack.encode(CoreState(self.examples, self._reigns, newest, versions, self._rate))
 
     def restore(self, state: bytes) -> None:
         held = msgspec.msgpack.decode(state, type=CoreState)
-        self.examples, self._reigns = held.examples, held.reigns
+        self.examples, self._reigns, self._rate = held.examples, held.reigns, held.rate
         self._newest = {partition: Newest(*one) for partition, one in held.newest.items()}
         self._versions = {number: Version(self._rule) for number in held.versions}
         for number, version in self._versions.items():
             version.load(held.versions[number])
 
 
-def _scores(message: Message, version: int) -> Array:
+def _mixed(message: Message, version: int) -> Array:
     said = message.said.get(version)
-    return np.full(len(message.labels), np.nan) if said is None else said.scores
+    return np.full(len(message.labels), np.nan) if said is None else said.mixed

@@ -45,6 +45,9 @@ def judge_champion(rule: RolloutRule, comparison: Comparison, *, settled: bool) 
     since = f"{comparison.watch.examples:,} examples after its promotion"
     if comparison.watch.alarm is not None:
         return "retired", f"turned worse, {since}; over all of them it is {told(comparison, rule.alpha)}"
+    if comparison.baseline.alarm is not None:
+        less = "worse than guessing by how frequent the label is"
+        return "retired", f"{less}, {since}; over all of them it is {told(comparison, rule.alpha)}"
     if not settled and (named := comparison.slices.worse()):
         return "retired", f"worse than {comparison.rival_name} for {_named(named)}, as seen {since}"
     return None

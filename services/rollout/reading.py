@@ -20,9 +20,10 @@ NONE = "none"  # the value of a one-hot feature of which no column is hot
 
 
 class Said(NamedTuple):
-    """What a version said of each row, NaN where nothing, and whether it was a canary then."""
+    """What a version said of each row, and its mix with the online model, or NaN; and whether it was a canary."""
 
     scores: Array
+    mixed: Array
     canary: NDArray[np.bool_]
 
 
@@ -61,7 +62,7 @@ class Reader:
             np.asarray(kept.column("label"), np.float64),
             _floats(kept.column("online").field("score")),
             _floats(kept.column("served")),
-            _said(kept.column("batch")),
+            _said(kept.column("batch"), _floats(kept.column("online").field("score"))),
             {name: _hot(vectors[:, place], values) for name, (place, values) in self._hot.items()},
             _newest(batch),
         )
@@ -89,18 +90,21 @@ def _floats(column: pa.Array) -> Array:
     return np.asarray(column.to_numpy(zero_copy_only=False), np.float64)
 
 
-def _said(column: pa.ListArray) -> dict[int, Said]:
+def _said(column: pa.ListArray, online: Array) -> dict[int, Said]:
     """Return what each version said, the oldest first."""
     entries, places = pc.list_flatten(column), np.asarray(pc.list_parent_indices(column))
     if not len(entries):
         return {}
-    versions, scores = np.asarray(entries.field("version")), _floats(entries.field("score"))
+    versions, scores, beside = (_floats(entries.field(name)) for name in ("version", "score", "beside"))
+    versions, mixed = versions.astype(np.int64), (1 - beside) * online[places] + beside * scores
     canary = np.asarray(pc.equal(entries.field("state"), "canary").to_numpy(zero_copy_only=False), np.bool_)
     found = {}
     for version in np.unique(versions).tolist():
         mine = versions == version
-        said = Said(np.full(len(column), np.nan), np.zeros(len(column), np.bool_))
-        said.scores[places[mine]], said.canary[places[mine]] = scores[mine], canary[mine]
+        rows_of = places[mine]
+        nothing = np.full(len(column), np.nan)
+        said = Said(nothing, nothing.copy(), np.zeros(len(column), np.bool_))
+        said.scores[rows_of], said.mixed[rows_of], said.canary[rows_of] = scores[mine], mixed[mine], canary[mine]
         found[version] = said
     return found
 

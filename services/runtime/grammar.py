@@ -212,10 +212,12 @@ class BatchRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class RolloutRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[rollout]`: when a version of the batch model is served, to whom, and when no longer. Counts are of examples.
 
-    A challenger is a canary, for the share `canary` of the keys, after `shadow_examples`; it is champion when it was
+    What is compared is what would be served: each version's mix with the online model, and that alone. A challenger is
+    a canary, for the share `canary` of the keys, after `shadow_examples`; it is champion when it was
     one for `canary_examples` and is shown to be better, and retired when it is shown to be worse, overall or for a
     value of a one-hot feature in `slices`, or not shown better within `patience`. `alpha` is the chance of each such
-    error; a champion that is no worse than its predecessor is rolled back every `apart` examples, on average, at most.
+    error; a champion that is no worse than its predecessor, and no worse than guessing by how frequent the label is,
+    is rolled back every `apart` examples, on average, at most.
     A model that answers after `latency` is not waited for. The weights in the mix have a `floor`, and what they go by
     fades within `window`; new ones are published `weigh_every` so often.
     """

@@ -39,9 +39,9 @@ def test_a_better_version_becomes_champion() -> None:
     assert {moved.actor for moved in world.moves()} == {"rollout"}
     assert (shadow.share, canary.share, crowned.share) == (0, 0.1, 0)
     assert shadow.reason == "registered by a test, and no other challenger is compared"
-    assert canary.reason == "nowhere shown to be worse than online on 500 examples as a shadow"
+    assert canary.reason == "nowhere shown to be worse than online alone on 500 examples as a shadow"
     assert re.fullmatch(
-        r"shown to be better than online by 0\.0\d+ nats an example \(-?0\.0\d+ to 0\.0\d+, [\d,]+ examples\),"
+        r"shown to be better than online alone by 0\.0\d+ nats an example \(-?0\.0\d+ to 0\.0\d+, [\d,]+ examples\),"
         r" at odds of 2\d to 1",
         crowned.reason,
     )
@@ -56,7 +56,7 @@ def test_an_equal_version_is_not_promoted() -> None:
     world.say(registered(1))
     world.run(9000)
     assert world.states() == ["1 shadow", "1 canary", "1 retired"]
-    assert world.moves()[-1].reason.startswith("not shown to be better than online on 6,000 examples: ")
+    assert world.moves()[-1].reason.startswith("not shown to be better than online alone on 6,000 examples: ")
 
 
 def test_a_worse_version_goes_early() -> None:
@@ -66,7 +66,7 @@ def test_a_worse_version_goes_early() -> None:
     world.run(3000)
     last = world.moves()[-1]
     assert last.state == "retired"
-    assert last.reason.startswith("shown to be worse than online by 0.")
+    assert last.reason.startswith("shown to be worse than online alone by 0.")
     assert last.evidence["examples"] <= 1000
     assert last.evidence["mean"] < 0
 
@@ -82,7 +82,7 @@ def test_a_ruined_slice_is_named() -> None:
         r"held back by carrier=B \(worse by 0\.\d+ nats an example, -?0\.\d+ to 0\.\d+, [\d,]+ examples\); overall",
         last.reason,
     )
-    assert "better than online" in last.reason
+    assert "better than online alone" in last.reason
     assert last.evidence["mean"] > 0
 
 
@@ -159,7 +159,8 @@ def test_a_champion_that_turns_bad_is_rolled_back(by: str) -> None:
         (2, "retired", "rollout"),
         (1, "champion", "rollout"),
     ]
-    assert re.match(r"turned worse, [\d,]+ examples after its promotion; over all of them it is", back[0].reason)
+    why = r"(turned worse|worse than guessing by how frequent the label is), [\d,]+ examples after its promotion; over"
+    assert re.match(why, back[0].reason)
     assert back[0].evidence["examples"] < (9000 if by == "rollout" else 12_000), "its reign alone"
     assert back[1].reason == f"batch@2 is withdrawn: {back[0].reason}"
     world.run(2000)
@@ -167,12 +168,47 @@ def test_a_champion_that_turns_bad_is_rolled_back(by: str) -> None:
     assert world.lineup.champion == 1
 
 
+def test_what_is_compared_is_what_would_be_served() -> None:
+    """A version no better than the online model, which errs elsewhere, is promoted if their mix is."""
+    world = World({1: EQUAL}, beside=0.5)
+    world.say(registered(1))
+    world.run(15_000)
+    assert world.states() == ["1 shadow", "1 canary", "1 champion"]
+    world = World({1: EQUAL}, beside=0.0, patience=6000)
+    world.say(registered(1))
+    world.run(9000)
+    assert world.states() == ["1 shadow", "1 canary", "1 retired"]
+    assert world.moves()[-1].evidence["mean"] == 0
+
+
+def test_a_champion_that_gets_a_little_worse_is_rolled_back() -> None:
+    """It knows more than nothing, and less than the one before it."""
+    world = reigning({1: EQUAL, 2: BETTER})
+    world.run(1000)
+    world.say(champion(2))
+    world.run(3000)
+    assert world.lineup.champion == 2
+    world.models[2] = Model(1.2)
+    world.run(6000)
+    assert world.lineup.champion == 1
+    assert world.moves(2)[-1].reason.startswith("turned worse, ")
+
+
+def test_a_champion_that_knows_nothing_goes_whatever_its_rival_does() -> None:
+    """When all models fail alike none is better than another; guessing by how frequent the label is, is."""
+    world = reigning({1: Model(OLD, bad_from=3000)}, online=Model(OLD, bad_from=3000))
+    world.run(3500)
+    gone = world.moves()[-1]
+    assert (gone.state, gone.actor) == ("retired", "rollout")
+    assert gone.reason.startswith("worse than guessing by how frequent the label is, ")
+
+
 def test_without_a_predecessor_the_online_model_serves_alone() -> None:
     """A first champion is watched against the online model, and withdrawn."""
     world = reigning({1: Model(OLD, bad_from=3000)})
     world.run(4000)
     assert world.states() == ["1 champion", "1 retired"]
-    assert "than online by" in world.moves()[-1].reason
+    assert "than online alone by" in world.moves()[-1].reason
     assert world.lineup.champion is None
 
 
@@ -197,7 +233,7 @@ def test_after_its_patience_a_champion_has_no_predecessor() -> None:
     assert world.lineup.candidates[1].state == "retired"
     world.run(4000)
     assert world.moves(2)[-1].state == "retired"
-    assert "than online by" in world.moves(2)[-1].reason
+    assert "than online alone by" in world.moves(2)[-1].reason
 
 
 def test_a_settled_champion_may_be_worse_in_a_slice() -> None:
