@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from services.inference.versioned_model import VersionedModel
+from services.runtime.clip import Clip  # noqa: F401 - a step that pipelines may have, found when they are unpickled
 from services.runtime.models import ONLINE
 from services.runtime.river_score import Classifier, score
 

@@ -1,4 +1,4 @@
-"""Builds the River pipeline that `[online] model` names. Only classes of River can be named."""
+"""Builds the River pipeline that `[online] model` names: classes of River, and `thalweg.Clip`, can be named."""
 
 import importlib
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import river
 from river import base, compose
 
+from services.runtime.clip import Clip
 from services.runtime.errors import ConfigError
 from services.runtime.stream import Stream
 
@@ -46,6 +47,8 @@ def _only_item(step: dict[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:
 
 
 def _river_class(name: str) -> Any:  # noqa: ANN401 - a class of River's
+    if name == "thalweg.Clip":
+        return Clip
     module, _, attribute = name.rpartition(".")
     try:
         found = getattr(importlib.import_module(f"river.{module}"), attribute)

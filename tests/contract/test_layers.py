@@ -39,7 +39,7 @@ HOMES = {
     "numba": {"features/kernels.py", "labels/index.py"},
     "onnx": {"trainer/export.py"},
     "onnxruntime": {"trainer/export.py", "inference/batch_model.py", "replay/versions.py"},
-    "river": {"learner/model.py"},
+    "river": {"learner/model.py", "runtime/clip.py"},
     "starlette": {"ingestion/app.py", "ingestion/body.py", "ingestion/server.py"},
     "torch": {f"trainer/{name}.py" for name in ("core", "examples", "export", "machine", "networks", "stepping")},
     "triton_python_backend_utils": {"inference/versioned_model.py"},
@@ -47,7 +47,7 @@ HOMES = {
     "uvicorn": {"ingestion/server.py"},
 }
 IN_TRITON = {f"inference/{name}_model.py" for name in ("online", "batch", "versioned")} | {
-    f"runtime/{name}.py" for name in ("artifacts", "signing", "errors", "models", "river_score")
+    f"runtime/{name}.py" for name in ("artifacts", "signing", "errors", "models", "river_score", "clip")
 }
 
 

@@ -10,6 +10,7 @@ from river import linear_model, optim, preprocessing
 
 from services.learner.core import LearnerCore
 from services.learner.model import build_model
+from services.runtime.clip import Clip
 from services.runtime.errors import ConfigError, Stop
 from services.runtime.grammar import OnlineRule
 from services.runtime.records import Record
@@ -208,3 +209,22 @@ def test_a_model_says_one_half_before_it_saw_a_label() -> None:
     ]
     for said, expected in answers:
         assert score(Said(said), {"x": 1.0}) == expected
+
+
+def test_clip_bounds_what_a_scaler_makes() -> None:
+    """Beyond three deviations, or as many as are said, a number counts as that many; others are as they were."""
+    scaled = {"low": -1e9, "at": 3.0, "between": 0.25, "high": 17.0}
+    assert Clip().transform_one(scaled) == {"low": -3.0, "at": 3.0, "between": 0.25, "high": 3.0}
+    assert Clip(0.125).transform_one({"x": 1.0, "y": -1.0}) == {"x": 0.125, "y": -0.125}
+
+
+def test_a_column_that_begins_to_vary_does_not_make_a_young_model_sure() -> None:
+    """A hundred examples of one day, then the next day: without the clip the model would be sure of it."""
+    surest = {}
+    for name, steps in (("clipped", ["thalweg.Clip"]), ("not", [])):
+        model = build_model(["preprocessing.StandardScaler", *steps, "linear_model.LogisticRegression"])
+        for n in range(100):
+            model.learn_one({"day": 0.25 + n * 1e-4, "x": float(n % 7)}, n % 5 == 0)
+        surest[name] = max(abs(score(model, {"day": 0.9, "x": float(x)}) - 0.5) for x in range(7))
+    assert surest["clipped"] < 0.4
+    assert surest["not"] > 0.49
