@@ -70,7 +70,7 @@ class Version:
     def weigh(self, online: Array, scores: Array, labels: Array) -> None:
         """Take the examples that come next: the probabilities of both models, and 0 or 1."""
         both = ~(np.isnan(online) | np.isnan(scores))
-        hedge = Hedge(["online", "batch"], self._rule.floor, self._rule.window)
+        hedge = Hedge(["online", "batch"], self._rule.floor, self._rule.window, self._rule.rate)
         hedge.weights = {"online": 1 - self.weight, "batch": self.weight}
         hedge.fold(np.column_stack([online, scores])[both], labels[both])
         self.weight = hedge.weights["batch"]

@@ -218,8 +218,9 @@ class RolloutRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     value of a one-hot feature in `slices`, or not shown better within `patience`. `alpha` is the chance of each such
     error; a champion that is no worse than its predecessor, and no worse than guessing by how frequent the label is,
     is rolled back every `apart` examples, on average, at most.
-    A model that answers after `latency` is not waited for. The weights in the mix have a `floor`, and what they go by
-    fades within `window`; new ones are published `weigh_every` so often.
+    A model that answers after `latency` is not waited for. The weights in the mix have a `floor`, what they go by fades
+    within `window`, and they follow it at `rate`: up to 1, where labels come at once; the later, the lower. New ones
+    are published `weigh_every` so often.
     """
 
     alpha: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.05
@@ -232,6 +233,7 @@ class RolloutRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     latency: Duration = msgspec.field(default_factory=lambda: Duration("0.5s"))
     floor: Annotated[float, msgspec.Meta(ge=0, lt=0.5)] = 0.001
     window: Annotated[float, msgspec.Meta(gt=1)] = 2000
+    rate: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.02
     weigh_every: Duration = msgspec.field(default_factory=lambda: Duration("1s"))
 
 

@@ -17,8 +17,11 @@ MODELS = "abc"
 PROBABILITY = st.sampled_from([0.0, 1.0, 0.5, 0.01, 0.99]) | st.floats(0, 1)
 ROWS = st.lists(st.tuples(st.lists(PROBABILITY, min_size=3, max_size=3), st.booleans()), min_size=1, max_size=40)
 PARAMETERS = st.tuples(
-    st.sampled_from([0.0, 1e-4, 0.01, 0.2, 1 / 3, 0.9]), st.sampled_from([1.0, 2.0, 50.0, 5000.0, math.inf])
+    st.sampled_from([0.0, 1e-4, 0.01, 0.2, 1 / 3, 0.9]),
+    st.sampled_from([1.0, 2.0, 50.0, 5000.0, math.inf]),
+    st.sampled_from([1.0, 0.5, 0.02]),
 )
+Parameters = tuple[float, float, float]
 Rows = Sequence[tuple[list[float], bool]]
 
 
@@ -54,8 +57,8 @@ def best(own: list[list[float]], changes: int) -> float:
 
 
 @given(ROWS, PARAMETERS)
-@example([([1.0, 0.0, 0.5], True)] * 20 + [([1.0, 0.0, 0.5], False)] * 20, (0.0, math.inf))
-@example([([1.0, 0.0, 0.5], True)] * 20 + [([1.0, 0.0, 0.5], False)] * 20, (0.01, 50.0))
+@example([([1.0, 0.0, 0.5], True)] * 20 + [([1.0, 0.0, 0.5], False)] * 20, (0.0, math.inf, 1.0))
+@example([([1.0, 0.0, 0.5], True)] * 20 + [([1.0, 0.0, 0.5], False)] * 20, (0.01, 50.0, 0.5))
 def test_the_mix_is_never_worse_than_the_best_model_by_more_than_its_bound(
     rows: Rows, parameters: tuple[float, float]
 ) -> None:
@@ -66,9 +69,9 @@ def test_the_mix_is_never_worse_than_the_best_model_by_more_than_its_bound(
 
 
 @given(st.integers(1, 2), ROWS.filter(lambda rows: 4 <= len(rows) <= 9), PARAMETERS)
-@example(1, [([1.0, 0.0, 0.5], True)] * 8 + [([1.0, 0.0, 0.5], False)] * 8, (0.01, math.inf))
-@example(1, [([1.0, 0.0, 0.0], True)] * 8 + [([1.0, 0.0, 0.0], False)] * 8, (1e-4, 50.0))
-def test_nor_than_the_best_sequence_of_models(changes: int, rows: Rows, parameters: tuple[float, float]) -> None:
+@example(1, [([1.0, 0.0, 0.5], True)] * 8 + [([1.0, 0.0, 0.5], False)] * 8, (0.01, math.inf, 1.0))
+@example(1, [([1.0, 0.0, 0.0], True)] * 8 + [([1.0, 0.0, 0.0], False)] * 8, (1e-4, 50.0, 1.0))
+def test_nor_than_the_best_sequence_of_models(changes: int, rows: Rows, parameters: Parameters) -> None:
     """With a floor the mix follows changes, at the price of log(1 / floor) for each (fixed share)."""
     hedge = Hedge(MODELS, *parameters)
     served, own = losses(rows, hedge)
@@ -91,6 +94,7 @@ def test_the_bound_of_the_parameters() -> None:
     change = Hedge("ab", 0.001, math.inf).bound(1001, 1) - Hedge("ab", 0.001, math.inf).bound(1000)
     assert change == pytest.approx(math.log(1000))
     assert Hedge("a", 0.1, 10).bound(1000) == 0
+    assert Hedge("ab", 0.001, 2000, 0.02).bound(1000) == pytest.approx(50 * Hedge("ab", 0.001, 2000).bound(1000))
 
 
 def test_two_models_by_hand() -> None:
@@ -100,6 +104,34 @@ def test_two_models_by_hand() -> None:
     assert hedge.weights == pytest.approx({"a": 2 / 3, "b": 1 / 3})
     hedge.fold([[0.8, 0.4]], [0])
     assert hedge.weights == pytest.approx({"a": 0.4, "b": 0.6})
+
+
+def test_a_rate_by_hand() -> None:
+    """It is multiplied by the rate-th power of that."""
+    hedge = Hedge("ab", 0, math.inf, 0.5)
+    hedge.fold([[0.64, 0.16]], [1])
+    assert hedge.weights == pytest.approx({"a": 2 / 3, "b": 1 / 3})
+
+
+def test_a_low_rate_bears_delay() -> None:
+    """Two models about as good, whose luck turns every 300 examples, and labels 300 late: 1 is worse than either."""
+    draw = np.random.default_rng(0)
+    labels = draw.random(6000) < 0.5
+    good, poor = (np.where(labels, p, 1 - p) for p in (0.8, 0.6))
+    turn = (np.arange(6000) // 300) % 2 == 0
+    models = np.column_stack([np.where(turn, good, poor), np.where(turn, poor, good)])
+    lost = {}
+    for rate in (1.0, 0.02):
+        hedge, weights = Hedge("ab", 0.001, 2000, rate), []
+        for row, label in zip(models, labels, strict=True):
+            weights.append(hedge.weights["a"])
+            hedge.fold([row], [label])
+        old = np.array([0.5] * 300 + weights[:-300])
+        served = old * models[:, 0] + (1 - old) * models[:, 1]
+        lost[rate] = -np.log(np.where(labels, served, 1 - served)).mean()
+    single = -np.log(np.where(labels, models[:, 0], 1 - models[:, 0])).mean()
+    assert lost[1.0] > single + 0.05
+    assert lost[0.02] < single
 
 
 def test_floor_and_window_by_hand() -> None:
@@ -112,7 +144,7 @@ def test_floor_and_window_by_hand() -> None:
 
 
 @given(ROWS, PARAMETERS)
-def test_weights_are_shares_above_the_floor(rows: Rows, parameters: tuple[float, float]) -> None:
+def test_weights_are_shares_above_the_floor(rows: Rows, parameters: Parameters) -> None:
     """They are 1 in all, and none is below the floor, or below 1/N where the floor is more than that."""
     hedge = Hedge(MODELS, *parameters)
     hedge.fold([row for row, _ in rows], [label for _, label in rows])
@@ -134,7 +166,7 @@ def test_a_window_forgets() -> None:
 
 
 @given(ROWS, PARAMETERS)
-def test_what_inference_serves_keeps_the_bound(rows: Rows, parameters: tuple[float, float]) -> None:
+def test_what_inference_serves_keeps_the_bound(rows: Rows, parameters: Parameters) -> None:
     """The online model and a version beside it, mixed as they are served: never worse than either by more than that."""
     hedge, served = Hedge(["online", "batch"], *parameters), 0.0
     pairs = [(np.clip(row[:2], SMALLEST, 1 - SMALLEST), label) for row, label in rows]

@@ -392,7 +392,7 @@ def test_a_forgotten_version_may_come_again() -> None:
 
 def test_weights_follow_what_models_are_worth() -> None:
     """Each version that is scored has its weight beside the online model, published when it changed, not too often."""
-    world = World({1: Model(0.0)}, online=Model(2.0))
+    world = World({1: Model(0.0)}, online=Model(2.0), rate=1.0)
     world.say(registered(1))
     world.run(1000)
     records = [record for record in world.log.read(MODELS) if record.key == b"weights"]
