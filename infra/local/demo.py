@@ -16,7 +16,7 @@ from infra.local.stack import Options, Stack
 from services.runtime.models import BATCH
 from services.runtime.stream import Stream, load_stream
 
-PROMPT = {"THALWEG_TRAINER_COMMIT_EVERY_S": "1"}  # weeks of events pass in seconds, and so do ten seconds of examples
+PROMPT = {"THALWEG_TRAINER_COMMIT_EVERY_S": "0.3", "THALWEG_TRAINER_NICENESS": "0"}  # weeks of events pass in seconds
 STALL_S = 20.0  # without any progress for so long, what is missing is called missing
 
 

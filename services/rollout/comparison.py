@@ -34,7 +34,7 @@ class Comparison:
     """The evidence that a version is better than its rival, and that it is worse, overall and by slice.
 
     `canary` counts the examples of the time when it was a canary. `watch` and `baseline` are for a champion: whether
-    it turns worse than its rival, and whether it comes to know less than how frequent the label was. Cuts leave no
+    it turns worse than its rival, and whether it comes to know much less than how frequent the label was. Cuts leave no
     trace.
     """
 

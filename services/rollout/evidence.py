@@ -84,6 +84,11 @@ class Evidence:
         return float(_mean(self._sums[: len(BETS), None])[0])
 
     @property
+    def holds(self) -> bool:
+        """Whether it is 1 / alpha or more now; it may have been shown, and be gone again."""
+        return self.log_wealth >= self._needed
+
+    @property
     def mean(self) -> float:
         """By how many nats an example the challenger was better so far; 0 before the first."""
         return float(self._sums[-2]) * self._bound / max(self.examples, 1)

@@ -29,13 +29,13 @@ def judge_challenger(rule: RolloutRule, state: State, comparison: Comparison) ->
     compared = f"{better.examples:,} examples"
     if named := comparison.slices.worse():
         return "retired", f"held back by {_named(named)}; overall it is {told(comparison, rule.alpha)}"
-    if comparison.worse.shown is not None:
+    if comparison.worse.holds:
         return "retired", f"shown to be {told(comparison, rule.alpha)}, {_odds(comparison.worse)}"
     if state == "shadow" and better.examples >= rule.shadow_examples:
         return "canary", f"nowhere shown to be worse than {against} on {compared} as a shadow"
-    if better.shown is None and better.examples >= rule.patience:
+    if not better.holds and better.examples >= rule.patience:
         return "retired", f"not shown to be better than {against} on {compared}: {told(comparison, rule.alpha)}"
-    if state == "canary" and better.shown is not None and comparison.canary >= rule.canary_examples:
+    if state == "canary" and better.holds and comparison.canary >= rule.canary_examples:
         return "champion", f"shown to be {told(comparison, rule.alpha)}, {_odds(better)}"
     return None
 
@@ -46,7 +46,7 @@ def judge_champion(rule: RolloutRule, comparison: Comparison, *, settled: bool) 
     if comparison.watch.alarm is not None:
         return "retired", f"turned worse, {since}; over all of them it is {told(comparison, rule.alpha)}"
     if comparison.baseline.alarm is not None:
-        less = "worse than guessing by how frequent the label is"
+        less = "much worse than guessing by how frequent the label is"
         return "retired", f"{less}, {since}; over all of them it is {told(comparison, rule.alpha)}"
     if not settled and (named := comparison.slices.worse()):
         return "retired", f"worse than {comparison.rival_name} for {_named(named)}, as seen {since}"

@@ -24,7 +24,7 @@ def main() -> None:
     depends = f"{stream.feature_set}/{opened(store, health.wait())}"
     artifacts = Artifacts(settings.data, stream.name)
     registry = Registry(stream, artifacts, partial(read_all, settings, stream.topic("models")))
-    cards, worker = Cards(artifacts, stream.feature_set), Apprentice()
+    cards, worker = Cards(artifacts, stream.feature_set), Apprentice(settings.niceness)
     stage = Training(store, settings.tidy_every, stream.pipeline.batch, cards, registry, worker, health.clock)
     try:
         serve(SERVICE, settings, stream, ["examples"], stage, depends, health, settings.commit_every_s)

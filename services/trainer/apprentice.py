@@ -6,15 +6,17 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-NICENESS = 5  # those who serve go first
 COMMAND = (sys.executable, "-m", "services.trainer.fit")
 
 
 class Apprentice:
-    """Holds the process by its standard input: it ends when that closes, as it does however we end."""
+    """Holds the process by its standard input: it ends when that closes, as it does however we end.
 
-    def __init__(self, command: Sequence[str] = COMMAND) -> None:
-        self._command = command
+    With a `niceness` above 0 those who serve go first.
+    """
+
+    def __init__(self, niceness: int, command: Sequence[str] = COMMAND) -> None:
+        self._niceness, self._command = niceness, command
         self._process: subprocess.Popen[bytes] | None = None
         self.at_work = False
 
@@ -24,7 +26,7 @@ class Apprentice:
             return
         self._process = subprocess.Popen(self._command, stdin=subprocess.PIPE)
         with suppress(ProcessLookupError):
-            os.setpriority(os.PRIO_PROCESS, self._process.pid, NICENESS)
+            os.setpriority(os.PRIO_PROCESS, self._process.pid, self._niceness)
 
     def ask(self, by: str) -> None:
         """Have it train, for whoever asks."""

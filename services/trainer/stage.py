@@ -57,6 +57,7 @@ class Training(Storing):
         self._asked: int | None = None  # the newest event time when a training began
         self._given_up: int | None = None  # the same of one whose examples could not be learned from
         self._pause_s, self._not_before = 0.0, clock.now()
+        self._prepare()  # while this service waits for its partition
 
     def open(self, partition: int, state: bytes | None) -> None:
         super().open(partition, state)

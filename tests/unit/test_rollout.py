@@ -159,7 +159,7 @@ def test_a_champion_that_turns_bad_is_rolled_back(by: str) -> None:
         (2, "retired", "rollout"),
         (1, "champion", "rollout"),
     ]
-    why = r"(turned worse|worse than guessing by how frequent the label is), [\d,]+ examples after its promotion; over"
+    why = r"(turned worse|much worse than guessing by how frequent the label is), [\d,]+ examples after its promotion;"
     assert re.match(why, back[0].reason)
     assert back[0].evidence["examples"] < (9000 if by == "rollout" else 12_000), "its reign alone"
     assert back[1].reason == f"batch@2 is withdrawn: {back[0].reason}"
@@ -200,7 +200,7 @@ def test_a_champion_that_knows_nothing_goes_whatever_its_rival_does() -> None:
     world.run(3500)
     gone = world.moves()[-1]
     assert (gone.state, gone.actor) == ("retired", "rollout")
-    assert gone.reason.startswith("worse than guessing by how frequent the label is, ")
+    assert gone.reason.startswith("much worse than guessing by how frequent the label is, ")
 
 
 def test_without_a_predecessor_the_online_model_serves_alone() -> None:
