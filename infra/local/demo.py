@@ -1,11 +1,13 @@
 """The demo: a whole run on recorded data, watched from outside, with a report of what an independent reader saw."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 
 from infra.local.ledger import Ledger
@@ -13,10 +15,13 @@ from infra.local.progress import Progress
 from infra.local.quality import Quality
 from infra.local.replayer import Replayer, Sent, records
 from infra.local.stack import Options, Stack
+from services.runtime.health import Report
 from services.runtime.models import BATCH
 from services.runtime.stream import Stream, load_stream
 
 PROMPT = {"THALWEG_TRAINER_COMMIT_EVERY_S": "0.3", "THALWEG_TRAINER_NICENESS": "0"}  # weeks of events pass in seconds
+TRAINING_S = 60.0  # a training is waited for no longer
+LOOK_S = 0.2
 STALL_S = 20.0  # without any progress for so long, what is missing is called missing
 
 
@@ -47,8 +52,9 @@ def run(demo: Demo) -> bool:
         try:
             speed = demo.speed or stream.pipeline.replay.speed
             replayer = Replayer(stream, stack.ingestion, timed, speed, stack.check)
-            sent = _play(replayer, ledger, stack.check, demo.events)
-            report = _report(stack, stream, ledger, sent)
+            trainings = Trainings(stack) if speed == math.inf else None
+            sent = _play(replayer, ledger, stack.check, demo.events, trainings)
+            report = _report(stack, stream, ledger, sent, trainings.waited_s if trainings else 0.0)
         finally:
             ledger.close()
         _say(report, demo, stack)
@@ -57,9 +63,46 @@ def run(demo: Demo) -> bool:
     return _clean(report)
 
 
-def _play(replayer: Replayer, ledger: Ledger, check: Callable[[], None], events: int | None) -> Sent:
+class Trainings:
+    """Waits, as fast as events may be played, while a version is trained: in life hardly any come in those seconds.
+
+    Played without a pause, a month of events would pass meanwhile. `waited_s` is for how long in all.
+    """
+
+    def __init__(self, stack: Stack) -> None:
+        self._probe = next(url for name, url in stack.instances.probes.items() if name.startswith("trainer"))
+        self._due = time.monotonic()
+        self.waited_s = 0.0
+
+    def wait(self, meanwhile: Callable[[], None]) -> None:
+        if (began := time.monotonic()) < self._due:
+            return
+        self._due = began + LOOK_S
+        if self._busy():
+            while self._busy() and time.monotonic() - began < TRAINING_S:
+                meanwhile()
+                time.sleep(LOOK_S / 4)
+            self.waited_s += time.monotonic() - began
+
+    def _busy(self) -> bool:
+        try:
+            report = msgspec.json.decode(httpx.get(f"{self._probe}/healthz", timeout=1).content, type=Report)
+        except (httpx.HTTPError, msgspec.DecodeError):
+            return False
+        return report.busy is not None
+
+
+def _play(
+    replayer: Replayer, ledger: Ledger, check: Callable[[], None], events: int | None, trainings: Trainings | None
+) -> Sent:
     progress = Progress(ledger, replayer.sent, events)
-    sent = replayer.run(progress)
+
+    def between() -> None:
+        progress()
+        if trainings is not None:
+            trainings.wait(progress)
+
+    sent = replayer.run(between)
     seen, since = (0, 0), time.monotonic()
     while not ledger.complete(sent) and time.monotonic() - since < STALL_S:
         now = (len(ledger.arrived), len(ledger.examples))
@@ -73,7 +116,8 @@ def _play(replayer: Replayer, ledger: Ledger, check: Callable[[], None], events:
     return sent
 
 
-def _report(stack: Stack, stream: Stream, ledger: Ledger, sent: Sent) -> dict[str, Any]:
+def _report(stack: Stack, stream: Stream, ledger: Ledger, sent: Sent, waited_s: float) -> dict[str, Any]:
+    """Say what was seen; events a second are those of the time less `training_s`, when none were sent."""
     wall = max(ledger.arrived.values(), default=0.0) - min(sent.events.values(), default=0.0)
     return {
         "stream": stream.name,
@@ -82,7 +126,8 @@ def _report(stack: Stack, stream: Stream, ledger: Ledger, sent: Sent) -> dict[st
         "triton": {"version": stack.triton.version, "models": stack.triton.models},
         **ledger.counts(sent),
         "wall_s": round(wall, 3),
-        "throughput_eps": round(len(ledger.arrived) / wall, 1) if wall > 0 else 0.0,
+        "training_s": round(waited_s, 3),
+        "throughput_eps": round(len(ledger.arrived) / (wall - waited_s), 1) if wall > waited_s else 0.0,
         "latency_ms": ledger.latencies_ms(sent),
         "quality": ledger.qualities(sent),
         "mixes": ledger.mixes(sent),

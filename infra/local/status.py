@@ -112,7 +112,7 @@ def _columns(state: State) -> tuple[str, str, str, str, str]:
     if report is None:
         return "silent", "?", "?", behind, f"no answer to its probe within {PATIENCE_S:g} s"
     since = "" if report.since_s is None else f", {report.since_s:.0f} s already"
-    reason = "" if report.waiting_for is None else f"waits for {report.waiting_for}{since}"
+    reason = report.busy or "" if report.waiting_for is None else f"waits for {report.waiting_for}{since}"
     if report.partitions is None:
         return report.status, "-", "-", behind, reason
     return report.status, ",".join(map(str, report.partitions)) or "none", str(report.folded), behind, reason

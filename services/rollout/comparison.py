@@ -10,12 +10,13 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from services.rollout.evidence import Array, Evidence, EvidenceState, Watch, WatchState
+from services.rollout.evidence import BOUND, Array, Evidence, EvidenceState, Watch, WatchState
 from services.rollout.slices import Slices, SlicesState
 from services.runtime.grammar import RolloutRule
 from services.runtime.models import BATCH, ONLINE
 
 MOST = 64  # slices of a feature; what more values it has share one
+THAN_ITS_RIVAL, THAN_GUESSING = 0.02, 0.3  # nats an example by which a champion may be worse, as in its first storm
 
 
 class ComparisonState(msgspec.Struct):
@@ -54,7 +55,11 @@ class Comparison:
         self.worse.fold(-differences)
         self.slices.fold(differences, values)
         self.canary += int(canary.sum())
-        self.watch.fold(differences)
+
+    def watch_over(self, differences: Array, guessing: Array) -> None:
+        """Take the same differences for the watches, and with guessing in the rival's place, the version alone."""
+        self.watch.fold(np.minimum(differences + THAN_ITS_RIVAL, BOUND))
+        self.baseline.fold(np.minimum(guessing + THAN_GUESSING, BOUND))
 
     @property
     def rival_name(self) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from services.rollout.comparison import Comparison
-from services.rollout.evidence import BOUND, Array, log_losses
+from services.rollout.evidence import Array, log_losses
 from services.rollout.judging import Decision, judge_challenger, judge_champion
 from services.rollout.reading import Message, Newest, Reader, has_versions
 from services.rollout.versions import Version, VersionState
@@ -19,8 +19,6 @@ from services.runtime.models import BATCH, EVEN, State
 from services.runtime.records import Record
 from services.runtime.schemas import examples_frame
 from services.runtime.stream import Stream
-
-MARGIN = 0.1  # nats an example by which a champion may be worse than guessing, as in a storm that it has never seen
 
 
 class CoreState(msgspec.Struct):
@@ -143,7 +141,7 @@ class RolloutCore:
         }
         version.comparison.fold(differences, values, said.canary[both])
         alone = log_losses(rates[both], labels[both]) - log_losses(said.scores[both], labels[both])
-        version.comparison.baseline.fold(np.minimum(alone + MARGIN, BOUND))
+        version.comparison.watch_over(differences, alone)
 
     # What follows
 

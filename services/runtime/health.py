@@ -39,7 +39,7 @@ ENDED = Step("nothing any more")
 class Report(msgspec.Struct, frozen=True):
     """The body of a probe's answer. `restoring` and `lag` count records: by partition, and by topic.
 
-    `labelled` is what the labels service tells.
+    `busy` is what a service does beside its fold, and `labelled` what the labels service tells.
     """
 
     service: str
@@ -50,6 +50,7 @@ class Report(msgspec.Struct, frozen=True):
     restoring: Mapping[int, int] = {}
     folded: int = 0
     lag: Mapping[str, int] | None = None
+    busy: str | None = None
     labelled: Labelled | None = None
 
     @property
@@ -76,6 +77,7 @@ class Health:
         self._share: tuple[tuple[int, ...] | None, Mapping[int, int], float] = (None, {}, now)
         self.folded = 0
         self.lag: Mapping[str, int] | None = None  # topic: records that are not read yet
+        self.busy: str | None = None
         self.labelled: Labelled | None = None
 
     def wait(self) -> Wait:
@@ -99,9 +101,8 @@ class Health:
         partitions, restoring, _ = self._share
         status, reason, since = self._status(now)
         lasted = None if since is None else round(max(now - since, 0.0), 1)
-        return Report(
-            self._service, status, reason, lasted, partitions, restoring, self.folded, self.lag, self.labelled
-        )
+        told = self.folded, self.lag, self.busy, self.labelled
+        return Report(self._service, status, reason, lasted, partitions, restoring, *told)
 
     def _status(self, now: float) -> tuple[Status, str | None, float | None]:
         step, began = self._step

@@ -25,7 +25,7 @@ def main() -> None:
     artifacts = Artifacts(settings.data, stream.name)
     registry = Registry(stream, artifacts, partial(read_all, settings, stream.topic("models")))
     cards, worker = Cards(artifacts, stream.feature_set), Apprentice(settings.niceness)
-    stage = Training(store, settings.tidy_every, stream.pipeline.batch, cards, registry, worker, health.clock)
+    stage = Training(store, settings.tidy_every, stream.pipeline.batch, cards, registry, worker, health)
     try:
         serve(SERVICE, settings, stream, ["examples"], stage, depends, health, settings.commit_every_s)
     finally:

@@ -4,8 +4,8 @@ import logging
 from collections.abc import Sequence
 from typing import Protocol
 
-from services.runtime.clock import Clock
 from services.runtime.grammar import BatchRule
+from services.runtime.health import Health
 from services.runtime.records import Outgoing
 from services.runtime.stage import Batches
 from services.trainer.cards import Card, Cards
@@ -49,14 +49,15 @@ class Training(Storing):
         cards: Cards,
         registry: Registry,
         worker: Worker,
-        clock: Clock,
+        health: Health,
     ) -> None:
         super().__init__(store, tidy_every)
-        self._rule, self._cards, self._registry, self._worker, self._clock = rule, cards, registry, worker, clock
+        self._rule, self._cards, self._registry, self._worker, self._clock = rule, cards, registry, worker, health.clock
+        self._health = health
         self._extent = store.extent()
         self._asked: int | None = None  # the newest event time when a training began
         self._given_up: int | None = None  # the same of one whose examples could not be learned from
-        self._pause_s, self._not_before = 0.0, clock.now()
+        self._pause_s, self._not_before = 0.0, self._clock.now()
         self._prepare()  # while this service waits for its partition
 
     def open(self, partition: int, state: bytes | None) -> None:
@@ -82,6 +83,7 @@ class Training(Storing):
         cards = self._cards.all()
         if not self._worker.at_work and self._clock.now() >= self._not_before and self._is_due(cards):
             self._begin()
+        self._health.busy = "trains a version of the batch model" if self._trains(cards) else None
         return self._registry.due(cards)
 
     def _prepare(self) -> None:
@@ -91,6 +93,11 @@ class Training(Storing):
     def _is_due(self, cards: Sequence[Card]) -> bool:
         seen = [card.newest for card in cards] + ([] if self._given_up is None else [self._given_up])
         return is_due(self._rule, *self._extent, max(seen, default=None))
+
+    def _trains(self, cards: Sequence[Card]) -> bool:
+        """Tell whether the version that was asked for is still to come: it stands before the process has ended."""
+        seen = max((card.newest for card in cards), default=None)
+        return self._worker.at_work and (seen is None or self._asked is None or seen < self._asked)
 
     def _begin(self) -> None:
         log.info("a training is due: %d rows in the table", self._extent.rows)

@@ -150,7 +150,18 @@ def check_shape(report: dict[str, Any]) -> None:
     """Every field that a reader of the report may count on."""
     counts = {"events_sent", "predictions", "missing", "duplicates", "labels_sent", "examples", "waiting_for_label"}
     counts |= {"timed_out", "late", "dead_letters"}
-    parts = {"stream", "feature_set", "broker", "triton", "wall_s", "throughput_eps", "latency_ms", "quality", "mixes"}
+    parts = {
+        "stream",
+        "feature_set",
+        "broker",
+        "triton",
+        "wall_s",
+        "training_s",
+        "throughput_eps",
+        "latency_ms",
+        "quality",
+        "mixes",
+    }
     assert set(report) == counts | parts
     assert all(type(report[name]) is int and report[name] >= 0 for name in counts)
     assert report["stream"] == "flights"
@@ -161,7 +172,9 @@ def check_shape(report: dict[str, Any]) -> None:
     assert report["triton"]["models"] == ["flights_batch", "flights_online"]
     for version in (report["broker"]["version"], report["triton"]["version"]):
         assert re.match(r"\d+\.\d+", version)
-    assert report["throughput_eps"] == pytest.approx(report["predictions"] / report["wall_s"], rel=0.01)
+    assert report["throughput_eps"] == pytest.approx(
+        report["predictions"] / (report["wall_s"] - report["training_s"]), rel=0.01
+    )
     latency = report["latency_ms"]
     assert list(latency) == ["p50", "p95", "p99", "max"]
     assert 0 < latency["p50"] <= latency["p95"] <= latency["p99"] <= latency["max"]

@@ -72,8 +72,8 @@ class Run(Place):
         self.store = ExampleStore(str(self.data / "store"), STREAM)
         self.identity = opened(self.store, Wait(self.clock))
         registry = Registry(STREAM, self.artifacts, lambda: MemoryHistory(self.log).read_topic(MODELS))
-        cards = Cards(self.artifacts, "made:0")
-        self.stage = Training(self.store, 100, self.rule, cards, registry, self.hand, self.clock)
+        cards, self.health = Cards(self.artifacts, "made:0"), Health("trainer", self.clock)
+        self.stage = Training(self.store, 100, self.rule, cards, registry, self.hand, self.health)
         self.trainer: Loop = self.loop(self.stage)
 
     def snapshots(self) -> object:  # type: ignore[override]
@@ -124,8 +124,10 @@ def test_what_is_due_is_trained_and_registered(run: Run) -> None:
     assert run.hand.asked == ["schedule"]
     run.turn(3)
     assert (run.hand.asked, run.registered()) == (["schedule"], [])
+    assert run.health.report().busy == "trains a version of the batch model"
     run.train()
     run.turn()
+    assert run.health.report().busy is None
     assert run.registered() == [Registered("batch", 1, "made:0", 9, 0.25, 0.75, "schedule")]
     [record] = run.log.read(MODELS)
     assert (record.key, record.partition) == (b"batch@1", 0)
