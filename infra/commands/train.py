@@ -5,9 +5,11 @@ import getpass
 import socket
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from infra.commands.train_workers import spread
 from infra.local.stack import REPOSITORY
 from services.runtime.artifacts import Artifacts
 from services.runtime.models import BATCH
@@ -23,7 +25,8 @@ Reads a version of the table of examples that the service `trainer` keeps, the n
 fits the network of `[batch]` in pipeline.toml to it, checks its ONNX graph against it over 10,000 rows, and signs the
 graph as the next version of the model `batch`. Beside it stands its card: what it learned from, how, what it is worth,
 and who asked. It needs no broker: the service `trainer` registers what it finds. Interrupted, it goes on from the last
-epoch when it is called again for the same --version; a second training of the stream at the same time is refused."""
+epoch when it is called again for the same --version; a second training of the stream at the same time is refused.
+Several processes (--processes, or torchrun) share each batch, so they take the steps that one would."""
 
 
 def add(commands: Any) -> None:  # noqa: ANN401 - argparse does not export the type
@@ -35,7 +38,8 @@ def add(commands: Any) -> None:  # noqa: ANN401 - argparse does not export the t
     parser.add_argument("--mlflow", default="", metavar="URL", help="the tracking server (a file in the run's data)")
     parser.add_argument("--run-dir", type=Path, default=REPOSITORY / ".run", help="where runs keep data and logs")
     parser.add_argument("--schemas", type=Path, default=REPOSITORY / "schemas", help="the folder of stream folders")
-    parser.set_defaults(run=_run)
+    parser.add_argument("--processes", type=int, metavar="N", help="that train together (one a GPU; 1 on a CPU)")
+    parser.set_defaults(run=partial(spread, train=_run))
 
 
 def _run(given: argparse.Namespace) -> int:

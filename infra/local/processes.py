@@ -56,7 +56,7 @@ class Child:
         with self.log.open("ab") as log:
             self._log_begins = log.tell()
             self._process = subprocess.Popen(
-                [*_dies_with_us(), *self.argv],
+                [*dies_with_us(), *self.argv],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -214,7 +214,7 @@ class Children:
         self.stop()
 
 
-def _dies_with_us() -> list[str]:
+def dies_with_us() -> list[str]:
     """Return the wrapper through which Linux sends a child SIGTERM when we end, however we end.
 
     setpriv (util-linux) sets PR_SET_PDEATHSIG and then becomes the child, with the same pid. Unlike a preexec_fn it

@@ -21,7 +21,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     `prior_loss` is what the share of positives in the oldest part would lose on them. `losses` are those of each
     epoch, of training and of validation. `table_version` is the version of the table that the run pinned, `newest` the
     newest event time in it (µs since 1970). It is `servable` if one vector, of `columns`, is all that a score takes.
-    `code` is the commit that trained, where it is known.
+    `code` is the commit that trained, where it is known, in `workers` processes.
     """
 
     version: int
@@ -45,6 +45,7 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     slices: dict[str, Part]
     reliability: list[Bin]
     code: str
+    workers: int = 1
 
     @property
     def obstacle(self) -> str:

@@ -1,11 +1,14 @@
 """Examples become a network: trained on the oldest, stopped by later ones, calibrated on the latest.
 
 It needs torch and numpy alone, and so does all of this package that it imports: it runs on a bare GPU machine. Wrong
-input is a ValueError. Data go to the device once; a batch is a slice of a permutation made there.
+input is a ValueError. Data go to the device once; a batch is a slice of a permutation made there. Several workers
+(`workers.py`) share each batch, whose gradient is the same however many they are.
 
 Determinism: the same examples, recipe and number of workers on the same device, with the same torch and number of
-threads, give the same weights, bit for bit, resumed from a checkpoint or not. Seeds are of the recipe and the epoch;
-torch's global generators are left as they were. cuDNN promises this for a GRU with CUBLAS_WORKSPACE_CONFIG set alone.
+threads, give the same weights, bit for bit, resumed from a checkpoint or not. Seeds are of the recipe and the epoch,
+dropout's of the worker too: without dropout another number of workers gives the same losses but for rounding. A resumed
+training may have another number. torch's global generators are left as they were. cuDNN promises this for a GRU with
+CUBLAS_WORKSPACE_CONFIG set alone.
 """
 
 import hashlib
@@ -24,7 +27,18 @@ from torch.random import fork_rng
 from services.trainer.calibration import log_loss, temperature
 from services.trainer.examples import Data, Examples, check, split
 from services.trainer.networks import Floats, Layout, Network, Shape
-from services.trainer.stepping import Placement, optimiser, rate, set_rate, shares, step_loss, wrap
+from services.trainer.stepping import (
+    Placement,
+    agreed,
+    optimiser,
+    portion,
+    rate,
+    set_rate,
+    shared,
+    shares,
+    step_loss,
+    wrap,
+)
 
 HERE = Placement()
 TORCH = str(torch.__version__)
@@ -91,8 +105,11 @@ def train(
 
     With a checkpoint, go on after its epoch. `on_step` hears of steps done and in all. Raise ValueError for examples
     that can't be learned from, for a checkpoint of other examples or another recipe, and where training diverged.
+    Of several workers the first calls it, and sends to the others, which `follow`, what to train on.
     """
     check(examples, layout, needs_entities=recipe.kind == "gru")
+    if placement.worker == 0:
+        shared((examples, layout, recipe, checkpoint), placement)
     device = torch.device(placement.device)
     with fork_rng([device] if device.type == "cuda" else []):
         run = Run(examples, layout, recipe, placement)
@@ -114,8 +131,7 @@ class Run:
         self._mark = _mark(examples, layout, recipe)
         self._data = Data(examples, recipe.shape, self._device)
         self._rows = self._parts.train.stop
-        size = min(recipe.batch_size, self._rows)
-        self._batch = max(size // placement.workers, 1) * placement.workers
+        self._batch = min(recipe.batch_size, self._rows)  # of all workers together
         self.steps = self._rows // self._batch  # of an epoch; the rest of a permutation waits for the next one
         self._weight = self._positive_weight(examples.labels[self._parts.train])
         self.network = self._build(examples.vectors[self._parts.train], layout)
@@ -168,7 +184,7 @@ class Run:
         return shares(order[: self.steps * self._batch].view(self.steps, self._batch), self._placement)
 
     def _step(self, chosen: Tensor) -> Tensor:
-        loss = step_loss(self._model, self._data, chosen, self._weight)
+        loss = step_loss(self._model, self._data, chosen, self._weight) * portion(self._batch, self._placement)
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
@@ -176,20 +192,12 @@ class Run:
 
     def _end(self, train_loss: float) -> None:
         """Score the second part; remember the weights if they are the best so far."""
-        loss = self._agree(log_loss(*self._logits(self._parts.validation)))
+        train_loss, loss = agreed(train_loss, log_loss(*self._logits(self._parts.validation)), self._placement)
         best = min((loss for _, loss in self.losses if math.isfinite(loss)), default=math.inf)
         self.losses.append((train_loss, loss))
         if loss < best:
             self.best = len(self.losses)
             self._weights = {name: weight.clone() for name, weight in self.network.state_dict().items()}
-
-    def _agree(self, loss: float) -> float:
-        """Have all workers take the first one's word, so that they stop together."""
-        if self._placement.workers == 1:
-            return loss
-        said = torch.tensor(loss, dtype=torch.float64, device=self._device)
-        torch.distributed.broadcast(said, 0)
-        return said.item()
 
     def _logits(self, part: slice) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return logits before temperature, and labels, of a part; in float32 on any device."""

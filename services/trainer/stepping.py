@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +33,8 @@ def wrap(network: Network, placement: Placement) -> nn.Module:
     on_gpu = placement.device.startswith("cuda")
     model: nn.Module = network
     if placement.workers > 1:
-        model = DistributedDataParallel(model, device_ids=[torch.device(placement.device)] if on_gpu else None)
+        devices = [torch.device(placement.device)] if on_gpu else None
+        model = DistributedDataParallel(model, device_ids=devices, forward_sync_buffers=False)  # no step changes any
     return torch.compile(model) if on_gpu and network.memory is None else model  # type: ignore[return-value]
 
 
@@ -54,8 +56,38 @@ def step_loss(model: nn.Module, data: Data, chosen: Tensor, weight: float) -> Te
 
 
 def shares(batches: Tensor, placement: Placement) -> list[Tensor]:
-    """Return this worker's rows of each batch (batches, rows); no row is another worker's too, and all have as many."""
-    return list(batches[:, placement.worker :: placement.workers].unbind())
+    """Return this worker's rows of each batch (batches, rows), none of which is another worker's too.
+
+    A worker for which no row is left gets one whose loss counts for nothing, so that it takes the step with the others.
+    """
+    own = batches[:, placement.worker :: placement.workers]
+    return list((own if own.shape[1] else batches[:, :1]).unbind())
+
+
+def portion(rows: int, placement: Placement) -> float:
+    """Return what to multiply a worker's mean loss by, so that the workers' mean is the mean of a batch of `rows`.
+
+    It is the worker's number of rows over the workers' mean number: 0 where it has none.
+    """
+    return len(range(placement.worker, rows, placement.workers)) * placement.workers / rows
+
+
+def shared(what: Any, placement: Placement) -> Any:  # noqa: ANN401 - whatever can be pickled, as it is between processes
+    """Return what worker 0 gave; all workers call it."""
+    box = [what]
+    if placement.workers > 1:
+        torch.distributed.broadcast_object_list(box, 0)
+    return box[0]
+
+
+def agreed(train_loss: float, validation_loss: float, placement: Placement) -> tuple[float, float]:
+    """Return the mean of the workers' training losses, and worker 0's validation loss, so that all stop together."""
+    if placement.workers == 1:
+        return train_loss, validation_loss
+    mine = [train_loss / placement.workers, validation_loss if placement.worker == 0 else 0.0]
+    said = torch.tensor(mine, dtype=torch.float64, device=placement.device)
+    torch.distributed.all_reduce(said)
+    return said[0].item(), said[1].item()
 
 
 def rate(step: int, of: int, highest: float) -> float:

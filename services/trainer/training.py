@@ -19,7 +19,7 @@ from services.trainer.machine import commit
 from services.trainer.networks import Floats, history, side_by_side
 from services.trainer.recipe import layout, recipe
 from services.trainer.rows import TrainingSet
-from services.trainer.stepping import Placement
+from services.trainer.workers import placed_on
 from services.trainer.worth import by_value, reliability
 
 CHECKPOINT = "checkpoint"
@@ -60,7 +60,7 @@ def resumed(
     on_epoch: Callable[[Epoch], None],
 ) -> Trained:
     """Go on from the checkpoint, if it is of this training; else begin."""
-    placed, parts = Placement(device), layout(stream)
+    placed, parts = placed_on(device), layout(stream)
     if checkpoint.exists():
         with suppress(ValueError):  # of other examples, or of another recipe; what else is wrong is said below
             return train(examples, parts, wanted, placed, checkpoint=checkpoint.read_bytes(), on_epoch=on_epoch)
@@ -122,6 +122,7 @@ def _card(stream: Stream, examples: TrainingSet, wanted: Recipe, trained: Traine
         loss=trained.calibration_loss[1],
         prior_loss=-latest * math.log(share) - (1 - latest) * math.log1p(-share),
         device=device,
+        workers=placed_on(device).workers,
         torch=TORCH,
         servable=wanted.kind == "mlp",
         losses=list(trained.losses),

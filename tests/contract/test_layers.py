@@ -41,7 +41,9 @@ HOMES = {
     "onnxruntime": {"trainer/export.py", "inference/batch_model.py", "replay/versions.py"},
     "river": {"learner/model.py", "runtime/clip.py"},
     "starlette": {"ingestion/app.py", "ingestion/body.py", "ingestion/server.py"},
-    "torch": {f"trainer/{name}.py" for name in ("core", "examples", "export", "machine", "networks", "stepping")},
+    "torch": {
+        f"trainer/{name}.py" for name in ("core", "examples", "export", "machine", "networks", "stepping", "workers")
+    },
     "triton_python_backend_utils": {"inference/versioned_model.py"},
     "tritonclient": {"inference/triton.py"},
     "uvicorn": {"ingestion/server.py"},

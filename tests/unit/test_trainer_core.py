@@ -16,7 +16,7 @@ from services.trainer.calibration import log_loss, temperature
 from services.trainer.core import Epoch, Recipe, Trained, train
 from services.trainer.examples import Examples, split
 from services.trainer.networks import Layout, history, scores, side_by_side
-from services.trainer.stepping import Placement, rate, shares
+from services.trainer.stepping import Placement, portion, rate, shares
 
 ROOT = Path(__file__).parents[2]
 LAYOUT = Layout(numbers=(0, 5), groups=((1, 2, 3, 4),))
@@ -245,6 +245,20 @@ def test_workers_share_a_batch(workers: int) -> None:
     for number, batch in enumerate(batches):
         together = torch.cat([found[number] for found in taken])
         assert sorted(together.tolist()) == sorted(batch.tolist())
+
+
+@pytest.mark.parametrize(("rows", "workers"), [(12, 1), (12, 3), (7, 2), (2, 3), (1, 4)])
+def test_each_row_of_a_batch_counts_the_same(rows: int, workers: int) -> None:
+    """The workers' mean of their mean losses is the batch's, whoever has more rows; one without gets a row to take."""
+    losses = torch.arange(rows, dtype=torch.float64) ** 2
+    total = 0.0
+    for worker in range(workers):
+        placement = Placement(worker=worker, workers=workers)
+        (own,) = shares(torch.arange(rows).view(1, rows), placement)
+        assert len(own) > 0
+        total += losses[own].mean().item() * portion(rows, placement)
+    assert total / workers == pytest.approx(losses.mean().item())
+    assert portion(rows, Placement()) == 1
 
 
 # Calibration
