@@ -8,6 +8,7 @@ import pytest
 
 from services.runtime.artifacts import Artifacts
 from services.runtime.grammar import BatchRule, Duration
+from services.runtime.health import Health
 from services.runtime.loop import Loop
 from services.runtime.memory import MemoryHistory
 from services.runtime.models import Registered
