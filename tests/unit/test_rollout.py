@@ -188,7 +188,7 @@ def test_a_champion_that_gets_a_little_worse_is_rolled_back() -> None:
     world.say(champion(2))
     world.run(3000)
     assert world.lineup.champion == 2
-    world.models[2] = Model(1.2)
+    world.models[2] = Model(1.6)
     world.run(6000)
     assert world.lineup.champion == 1
     assert world.moves(2)[-1].reason.startswith("turned worse, ")
