@@ -23,6 +23,8 @@ from services.runtime.stream import load_stream
 
 EXPECTED = (ThalwegError, BrokerUnavailable, TritonUnavailable, ChildDied, NoSource, AlreadyUp, ValueError)
 INTERRUPTED = 130
+SPEED = """seconds of event time a second (the stream's own); max: as fast as it is taken, but not while a version of
+the batch model is trained"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -49,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     show = commands.add_parser("demo", help="play a stream's recorded data through a whole run, and report")
     _add_stack(show)
     show.add_argument("--events", type=_count, default=20_000, metavar="N", help="how many events to play (20000)")
-    show.add_argument("--speed", type=_speed, metavar="X|max", help="seconds of event time a second (the stream's own)")
+    show.add_argument("--speed", type=_speed, metavar="X|max", help=SPEED)
     show.add_argument("--report", type=Path, metavar="FILE", help="write what was measured, as JSON")
     show.add_argument("--keep", action="store_true", help="stay up afterwards, until Ctrl-C")
     show.set_defaults(run=_demo)

@@ -76,13 +76,14 @@ def test_a_fate_is_decided_once_while_it_lasts(messages: Any) -> None:
     core, last = RolloutCore(STREAM), dict[int, tuple[str, str, int]]()
     for number, (rows, retracts) in enumerate(messages):
         before = {n: version.state for n, version in core._versions.items()}
-        for decision in core.fold([record(STREAM, rows, number, retracts)]):
-            if (said := last.get(decision.version)) and said[:2] == (decision.before, decision.state):
-                assert core.examples - said[2] > HASTY["patience"]
-            last[decision.version] = decision.before, decision.state, core.examples
+        decisions = core.fold([record(STREAM, rows, number, retracts)])
         for n, version in core._versions.items():
             if before.get(n) != version.state:
                 last.pop(n, None)
+        for decision in decisions:
+            if (said := last.get(decision.version)) and said[:2] == (decision.before, decision.state):
+                assert core.examples - said[2] > HASTY["patience"]
+            last[decision.version] = decision.before, decision.state, core.examples
         last = {n: said for n, said in last.items() if n in core._versions}
 
 
