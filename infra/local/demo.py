@@ -82,7 +82,10 @@ class Trainings:
             while self._busy() and time.monotonic() - began < TRAINING_S:
                 meanwhile()
                 time.sleep(LOOK_S / 4)
-            self.waited_s += time.monotonic() - began
+            lasted = time.monotonic() - began
+            self.waited_s += lasted
+            if lasted >= TRAINING_S:  # it may never end
+                self._due = math.inf
 
     def _busy(self) -> bool:
         try:
