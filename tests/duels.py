@@ -86,7 +86,7 @@ class Row(NamedTuple):
     partition: int
     offset: int
     carrier: str
-    label: float
+    label: float | None
     online: float | None
     batch: list[dict[str, Any]]
 

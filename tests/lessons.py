@@ -3,8 +3,10 @@
 import pickle
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from river import compose, linear_model, optim, preprocessing
 
@@ -67,6 +69,17 @@ def record(rows: slice, number: int = 0, *, corrects: bool = False) -> Record:
         pa.array([float(label) if corrects else None for label in labels], pa.float64()),
     ]
     return Record("made.examples", 0, number, None, FRAME.encode(columns), headers=FRAME.headers)
+
+
+def unknown(found: Record) -> Record:
+    """Return the record with nothing known of every second row, from the first on: its label never came."""
+    batch = FRAME.decode(found)
+    odd = np.arange(batch.num_rows) % 2 == 1
+    places = {name: place for place, name in enumerate(batch.schema.names)}
+    columns = list(batch.columns)
+    columns[places["label"]] = pc.if_else(pa.array(odd), batch.column("label"), None)
+    columns[places["outcome"]] = pc.if_else(pa.array(odd), batch.column("outcome"), "timeout")
+    return msgspec.structs.replace(found, value=FRAME.encode(columns))
 
 
 def named(vector: NDArray[np.float32]) -> dict[str, float]:

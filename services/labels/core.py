@@ -45,12 +45,13 @@ class LabelsCore:
         self._partition = partition
         self._page = page
         self._rule = stream.pipeline.label
-        self._negative = self._rule.on_timeout == "negative"
+        self._absence = NEGATIVE if self._rule.on_timeout == "negative" else None  # what no label stands for
+        self._silent = self._rule.on_timeout == "drop"
         self._admission = Admission(stream, SERVICE, "label")
         self._scored = scored_frame(stream)
         self._examples = examples_frame(stream)
         corrections = self._rule.corrections.us if self._rule.corrections else None
-        schema, silent = self._scored.schema, not self._negative
+        schema, silent = self._scored.schema, self._silent
         self._join = Join(schema, self._rule.horizon.us, corrections, segments, silent=silent, page=page)
         self.maturity, self.quality = Maturity(), Quality()
 
@@ -106,7 +107,7 @@ class LabelsCore:
 
     def _say(self, decided: Sequence[Decided]) -> list[pa.RecordBatch]:
         """Count what was decided, and return the examples that it makes."""
-        kept = [one for one in decided if one.value is not None or self._negative]
+        kept = [one for one in decided if one.value is not None or not self._silent]
         if not kept:
             return []
         rows = self._join.rows.take(np.array([one.slot for one in kept], np.int64), self._scored.schema.names)
@@ -117,7 +118,7 @@ class LabelsCore:
         columns = [
             *rows.columns,
             pa.array([self._partition] * len(kept), pa.int32()),
-            pa.array([NEGATIVE if one.value is None else one.value for one in kept], pa.float64()),
+            pa.array([self._absence if one.value is None else one.value for one in kept], pa.float64()),
             times(np.array(said_at, np.int64)),
             pa.array([one.outcome for one in kept], pa.string()),
             pa.array([self._retracted(one) for one in kept], pa.float64()),
@@ -137,7 +138,7 @@ class LabelsCore:
 
     def _retracted(self, one: Decided) -> float | None:
         """Return what was said of the row before: by a label, or by its absence."""
-        return NEGATIVE if one.outcome == "late" and self._negative else one.retracted
+        return self._absence if one.outcome == "late" else one.retracted
 
     def _written(self, examples: Sequence[pa.RecordBatch]) -> Iterator[Outgoing]:
         """Write what one fold has decided, in its order, in messages that a broker takes."""

@@ -8,7 +8,7 @@ from services.runtime.frames import rows
 from services.runtime.quality import log_loss
 from services.runtime.records import Outgoing, Record
 from services.runtime.river_score import score
-from services.runtime.schemas import examples_frame
+from services.runtime.schemas import examples_frame, labelled
 from services.runtime.stream import Stream
 
 
@@ -34,7 +34,7 @@ class LearnerCore:
 
     def fold(self, records: Sequence[Record]) -> list[Outgoing]:
         for record in records:
-            batch = self._frame.decode(record)
+            batch = labelled(self._frame.decode(record))
             vectors = rows(batch.column("features")).tolist()
             labels, retracts = batch.column("label").to_pylist(), batch.column("retracts").to_pylist()
             for vector, label, retracted in zip(vectors, labels, retracts, strict=True):

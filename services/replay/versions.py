@@ -18,7 +18,7 @@ from services.runtime.errors import Stop
 from services.runtime.models import BATCH, ONLINE
 from services.runtime.records import Record
 from services.runtime.river_score import Classifier, score
-from services.runtime.schemas import examples_frame
+from services.runtime.schemas import examples_frame, labelled
 from services.runtime.stream import Stream
 
 KEPT = 8  # versions in memory
@@ -108,7 +108,7 @@ class _Learning:
 
     def begin(self) -> None:
         self._core = LearnerCore(self._stream)
-        self._batches = (self._frame.decode(record) for records in self._examples() for record in records)
+        self._batches = (labelled(self._frame.decode(record)) for records in self._examples() for record in records)
         self._rest: pa.RecordBatch | None = None
 
     def upto(self, version: int) -> bytes:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from services.runtime.frames import rows
 from services.runtime.models import State
+from services.runtime.schemas import labelled
 from services.runtime.stream import Stream
 
 Array: TypeAlias = NDArray[np.float64]
@@ -55,8 +56,7 @@ class Reader:
         self._hot = {name: _columns(stream, name) for name in stream.pipeline.rollout.slices}
 
     def read(self, batch: pa.RecordBatch) -> Message:
-        first = np.asarray(batch.column("retracts").is_null())
-        kept = batch.filter(pa.array(first))
+        kept = labelled(batch.filter(batch.column("retracts").is_null()))
         vectors = np.asarray(rows(kept.column("features")))
         return Message(
             np.asarray(kept.column("label"), np.float64),

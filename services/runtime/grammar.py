@@ -162,6 +162,8 @@ class StreamRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class LabelRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[label]`: the field to predict, the label's own time, and what it means when none came within `horizon`.
 
+    Then "drop" makes no example of the event, "negative" one that is labelled false, and "unknown" one without a label,
+    from which nothing is learned and which no metric counts.
     With `corrections`, a length of time after the event, late labels and further ones of an id count until then. The
     one with the newest time of its own holds; what was said before is retracted.
     """
@@ -169,7 +171,7 @@ class LabelRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     field: str
     time: str
     horizon: Duration
-    on_timeout: Literal["drop", "negative"] = "drop"
+    on_timeout: Literal["drop", "negative", "unknown"] = "drop"
     corrections: Duration | None = None
 
 

@@ -27,17 +27,24 @@ def examples_frame(stream: Stream) -> Frame:
     """`examples`: a scored row and what was said of it.
 
     `outcome` is "label", or "timeout" where none came in time, "late" for one that came after that, and "corrected" for
-    another that holds instead; `retracts` is what was said before, and holds no longer.
+    another that holds instead; `retracts` is what was said before, and holds no longer. `label` is null where nothing
+    is known: nobody learns from such a row.
     """
     fields = [
         *_scored(stream),
         pa.field("partition", pa.int32(), nullable=False),
-        pa.field("label", pa.float64(), nullable=False),
+        pa.field("label", pa.float64()),
         pa.field("label_time", TIME, nullable=False),
         pa.field("outcome", pa.string(), nullable=False),
         pa.field("retracts", pa.float64()),
     ]
     return Frame(pa.schema(fields, _metadata(stream)))
+
+
+def labelled(examples: pa.RecordBatch) -> pa.RecordBatch:
+    """Return the rows whose label is known."""
+    label = examples.column("label")
+    return examples.filter(label.is_valid()) if label.null_count else examples
 
 
 def _features(stream: Stream) -> list[pa.Field]:

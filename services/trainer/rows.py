@@ -68,12 +68,14 @@ class TrainingSet:
 def training_set(version: int, columns: tuple[str, ...], table: pa.Table, until: int | None = None) -> TrainingSet:
     """Return rows of the table, in whatever order they come, as a training set; equal rows give equal bytes.
 
-    Of what was said of an event the last holds. With `until` only what had been said by then counts.
+    Of what was said of an event the last holds; one of which nothing is known is left out. With `until` only what had
+    been said by then counts.
     """
     found = table.select(_TRAINED_ON)
     if until is not None:
         found = found.filter(pc.less_equal(found["label_time"], pa.scalar(until, TIME)))
-    found = found.take(_order(found)).combine_chunks()
+    found = found.take(_order(found))
+    found = found.filter(pc.is_valid(found["label"])).combine_chunks()
     keys, codes = np.unique(found["key"].to_numpy(), return_inverse=True)
     return TrainingSet(
         version,

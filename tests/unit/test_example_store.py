@@ -17,7 +17,7 @@ from services.runtime.errors import Retry, Stop
 from services.runtime.frames import micros, rows
 from services.trainer.rows import TrainingSet, training_set
 from services.trainer.store import ExampleStore
-from tests.lessons import COLUMNS, FRAME, STREAM
+from tests.lessons import COLUMNS, FRAME, STREAM, unknown
 from tests.stored import HOUR, expected, ids, records, value
 
 DAY = 86_400
@@ -364,3 +364,13 @@ def test_each_call_sees_what_others_did(store: ExampleStore, tmp_path: Path) -> 
         act()
     assert (store.append(0, records(9)), other.append(0, records(9))) == (6, 0)
     assert ids(other) == expected(27)
+
+
+def test_what_is_unknown_is_kept_and_not_trained_on(store: ExampleStore) -> None:
+    """The table has every row; a training set those whose label is known."""
+    sent = [unknown(record) for record in records(2)]
+    store.append(0, sent)
+    assert ids(store) == expected(6)
+    found = store.training_set()
+    assert (found.event_times // HOUR).tolist() == [1, 4]
+    assert np.isfinite(found.labels).all()

@@ -237,6 +237,19 @@ def test_no_label_within_the_horizon_is_dropped_or_negative() -> None:
     assert row["features"] == VECTORS[0].tobytes()
 
 
+def test_no_label_within_the_horizon_may_be_unknown() -> None:
+    """`unknown` makes an example without a label, which no metric counts; a late label is its first."""
+    records = [scored(0, 20), label("z", HORIZON + 1)]
+    stream = made("unknown")
+    core = LabelsCore(stream, 3)
+    [row] = examples([out for record in records for out in core.fold([record])], stream)
+    assert (row["event_id"], row["label"], row["outcome"], row["retracts"]) == ("a", None, "timeout", None)
+    assert (core.quality.n, core.totals["timeout"]) == (0, 1)
+    log = [scored(0), label("z", HORIZON + 1), label("a", 5)]
+    unknown = [("a", None, "timeout", None), ("a", 1.0, "late", None)]
+    assert said(*log, stream=correctable("unknown")) == unknown
+
+
 def test_a_row_is_given_up_only_once() -> None:
     """After the horizon, or after its label, no later label and no clock brings a row back."""
     stream = made("negative")

@@ -16,7 +16,20 @@ from services.runtime.grammar import OnlineRule
 from services.runtime.records import Record
 from services.runtime.river_score import score
 from services.runtime.schemas import scored_frame
-from tests.lessons import EXAMPLES, LABELS, MODEL, PIPELINE, STREAM, VECTORS, by_hand, named, record, scores, whole
+from tests.lessons import (
+    EXAMPLES,
+    LABELS,
+    MODEL,
+    PIPELINE,
+    STREAM,
+    VECTORS,
+    by_hand,
+    named,
+    record,
+    scores,
+    unknown,
+    whole,
+)
 
 # The fold
 
@@ -228,3 +241,12 @@ def test_a_column_that_begins_to_vary_does_not_make_a_young_model_sure() -> None
         surest[name] = max(abs(score(model, {"day": 0.9, "x": float(x)}) - 0.5) for x in range(7))
     assert surest["clipped"] < 0.4
     assert surest["not"] > 0.49
+
+
+def test_nothing_is_learned_of_what_is_unknown() -> None:
+    """A row without a label teaches nothing, counts nothing, and does not move the version's number."""
+    some, none = LearnerCore(STREAM), LearnerCore(STREAM)
+    some.fold([unknown(record(slice(0, 40)))])
+    none.fold([record(slice(n, n + 1)) for n in range(1, 40, 2)])
+    assert some.learned == none.learned == 20
+    assert some.snapshot() == none.snapshot()

@@ -445,3 +445,17 @@ def test_whoever_has_not_the_partition_writes_nothing() -> None:
     world.say(registered(1))
     world.clock.sleep(5)
     assert world.stage.extra() == []
+
+
+def test_what_is_unknown_is_no_evidence() -> None:
+    """Rows whose label never came count nowhere."""
+    world = World({1: Model(0.0)}, online=Model(2.0))
+    world.say(registered(1))
+    world.run(1000)
+    core = world.stage._cores[0]
+    before, weights = core.examples, core.weights()
+    unknown = [row._replace(label=None) for row in world._waiting[:50]]
+    world.fold(record(world.stream, unknown, len(world.sent)))
+    assert (core.examples, core.weights()) == (before, weights)
+    world.fold(record(world.stream, world._waiting[:50], len(world.sent)))
+    assert core.examples == before + 50
