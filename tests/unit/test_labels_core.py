@@ -289,6 +289,21 @@ def test_a_label_is_corrected_by_a_newer_one() -> None:
     assert (core.quality.n, core.quality.accuracy) == (1, 1.0)
 
 
+def test_a_label_corrected_a_thousand_times_ends_in_the_metrics_of_the_last() -> None:
+    """In any order: quality is that of the newest label alone, to the bit, and each of the others is accounted for."""
+    for seed in range(5):
+        draw = random.Random(seed)  # noqa: S311 - a test's
+        labels = [label("a", n * 0.02, offset=n, late=draw.random() < 0.5) for n in range(1000)]
+        others = [label("b", 25, offset=1000, late=True), label("c", 25, offset=1001, late=False)]
+        held, plain = LabelsCore(correctable(), 3), LabelsCore(correctable(), 3)
+        held.fold([scored(0, 1, 2), *draw.sample(labels + others, 1002)])
+        plain.fold([scored(0, 1, 2), labels[-1], *others])
+        assert held.quality.state() == plain.quality.state()
+        assert held.quality.n == 3
+        said = held.totals
+        assert (said["label"], said["corrected"] + said["superseded"]) == (3, 999)
+
+
 def test_a_label_that_comes_after_the_horizon_is_late() -> None:
     """Where corrections are waited for it is an example after all; it retracts what its absence said, if anything."""
     log = [scored(0), label("z", HORIZON + 1), label("a", 5)]
