@@ -105,7 +105,7 @@ def _answering(one: dict[str, Any]) -> str:
 
 def lines_compared(duel: Duel, first: int | None, alpha: float) -> Shown:
     """Show both models' losses, the evidence, and the slices."""
-    one, other, whole = model_name(first), duel.comparison.rival_name, duel.whole()
+    one, other, whole = model_name(first), model_name(duel.comparison.rival), duel.whole()
     evidence = duel.comparison.evidence()
     told = {"first": one, "second": other, "alpha": alpha, "whole": whole, "evidence": evidence}
     slices = duel.slices()

@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[2]
 LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "TORCH_CPP_LOG_LEVEL": "ERROR"}
 ENVIRONMENT = os.environ | LOOPBACK
 AT_LOOPBACK = ["--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0", "--local-addr=127.0.0.1"]
-LONG = 600  # epochs, of which a test sees the first
+LONG = 20_000  # epochs, of which a test sees the first
 
 TOGETHER = """
 import json, sys

@@ -51,6 +51,7 @@ def test_a_ready_service_says_what_it_has(health: Health) -> None:
         "restoring": {},
         "folded": 7,
         "lag": {"in": 3},
+        "busy": None,
         "labelled": None,
     }
     assert (health.report().alive, health.report().ready) == (True, True)
