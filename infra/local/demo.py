@@ -74,14 +74,16 @@ class Trainings:
         self._due = time.monotonic()
         self.waited_s = 0.0
 
-    def wait(self, meanwhile: Callable[[], None]) -> None:
+    def wait(self, progress: Progress) -> None:
         if (began := time.monotonic()) < self._due:
             return
         self._due = began + LOOK_S
         if self._busy():
+            progress.pause = "waits: a version is trained"
             while self._busy() and time.monotonic() - began < TRAINING_S:
-                meanwhile()
+                progress()
                 time.sleep(LOOK_S / 4)
+            progress.pause = "nothing new"
             lasted = time.monotonic() - began
             self.waited_s += lasted
             if lasted >= TRAINING_S:  # it may never end

@@ -25,6 +25,7 @@ class Progress:
         self._scored = 0
         self._unscored: list[str] = []
         self._labels_seen = 0
+        self.pause = "nothing new"  # what is said while nothing comes
 
     def __call__(self) -> None:
         now = time.monotonic()
@@ -43,13 +44,12 @@ class Progress:
     def _line(self, now: float) -> str:
         arrived = list(self._ledger.arrived.items())
         fresh = [(at - self._sent.events[name]) * 1e3 for name, at in arrived[self._last_count :]]
-        rate = len(fresh) / max(now - self._last, 1e-9)
-        p50, p99 = np.percentile(fresh, [50, 99]) if fresh else (float("nan"), float("nan"))
+        pace = _pace(fresh, max(now - self._last, 1e-9)) if fresh else self.pause
         self._last, self._last_count = now, len(arrived)
         of = f"/{self._total}" if self._total else ""
         return (
             f"{now - self._start:5.1f} s  events {len(self._sent.events)}{of}  predictions {len(arrived)}"
-            f"  labels {len(self._ledger.examples)}  {rate:5.0f}/s  p50 {p50:.0f} p99 {p99:.0f} ms  {self._loss()}"
+            f"  labels {len(self._ledger.examples)}  {pace}  {self._loss()}"
         )
 
     def _loss(self) -> str:
@@ -67,3 +67,8 @@ class Progress:
             return "log loss: no labels yet"
         served, prior = (self._losses[model] / self._scored for model in ("served", "prior"))
         return f"log loss {served:.3f} (prior {prior:.3f})"
+
+
+def _pace(fresh_ms: list[float], seconds: float) -> str:
+    p50, p99 = np.percentile(fresh_ms, [50, 99])
+    return f"{len(fresh_ms) / seconds:5.0f}/s  p50 {p50:.0f} p99 {p99:.0f} ms"
