@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from services.features.core import FeaturesCore
 from services.inference.core import InferenceCore
-from services.inference.mix import Mix, Scores
+from services.inference.mix import Beside, Mix, Scores
 from services.labels.core import LabelsCore
 from services.learner.core import LearnerCore
 from services.replay.versions import Versions
@@ -61,9 +62,13 @@ def outgoing(kind: str, record: dict[str, Any], **more: Any) -> Outgoing:
 
 
 class Recorded:
-    """The run: its log, its artifacts. Event 20 comes two hours late, and one record is no event."""
+    """The run: its log, its artifacts. Event 20 comes two hours late, and one record is no event.
 
-    def __init__(self, data: Path, stream: Stream = STREAM) -> None:
+    With a graph, `batch@7` is a shadow that gives no score every third time, and serves every second row later on.
+    """
+
+    def __init__(self, data: Path, stream: Stream = STREAM, graph: bytes | None = None) -> None:
+        self._graph = graph
         self.stream, self.log = stream, MemoryLog(partitions=2)
         make_keys(data / "keys")
         self.artifacts = Artifacts(data, stream.name)
@@ -72,6 +77,8 @@ class Recorded:
         self._inference, self._learner = InferenceCore(stream), LearnerCore(stream)
         self._read: dict[Position, int] = {}
         self._publish()
+        if graph is not None:
+            self.artifacts.write("batch", 7, graph)
         for first in range(0, FLIGHTS, SLICE):
             self.slice(range(first, first + SLICE))
 
@@ -91,18 +98,26 @@ class Recorded:
             self._append(self._features[partition].fold(self._new("events", partition)))
             if rows := self._new("features", partition):
                 batch = self._inference.read(rows)
-                self._append(self._inference.write(partition, batch, Mix(self._scores(batch, version))))
+                self._append(self._inference.write(partition, batch, self._mix(batch, version)))
             self._append(
                 self._labels[partition].fold([*self._new("scored", partition), *self._new("labels", partition)])
             )
         self._learner.fold(self._new("examples", 0))
         self._publish()
 
-    def _scores(self, batch: Any, version: int) -> Scores:
-        vectors = self._inference.vectors(batch).tolist()
-        name, score = f"online@{version}", self.versions().score
-        values = [score(name, dict(zip(self.stream.columns, vector, strict=True))) for vector in vectors]
-        return Scores(version, np.array(values, np.float64))
+    def _mix(self, batch: Any, version: int) -> Mix:
+        online = Scores(version, self._scores(batch, f"online@{version}"))
+        if self._graph is None:
+            return Mix(online)
+        values, rows = self._scores(batch, "batch@7"), np.arange(batch.num_rows)
+        if version == 0:
+            shadow = np.where(rows % 3 == 0, np.nan, values)
+            return Mix(online, [Beside(7, "shadow", 0.5, shadow, np.zeros(len(rows)))])
+        return Mix(online, [Beside(7, "champion", 0.25, values, np.where(rows % 2, 0.25, 0.0))])
+
+    def _scores(self, batch: Any, name: str) -> NDArray[np.float64]:
+        vectors, score = self._inference.vectors(batch).tolist(), self.versions().score
+        return np.array([score(name, dict(zip(self.stream.columns, vector, strict=True))) for vector in vectors])
 
     def _publish(self) -> None:
         self.artifacts.write("online", self._learner.learned, self._learner.artifact())

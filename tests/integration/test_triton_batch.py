@@ -2,28 +2,16 @@
 
 import numpy as np
 import pytest
-import torch
 
 from services.inference.triton import Triton
 from services.runtime.errors import Refusal
 from services.trainer.export import build
-from services.trainer.networks import Network, Shape, scores
-from services.trainer.recipe import layout
+from services.trainer.networks import scores
 from tests.integration.test_triton import STREAM, Server, server, vectors
+from tests.nets import network
 
 __all__ = ["server"]
 VERSIONS = (5, 6)
-
-
-def network(seed: int) -> Network:
-    """Return a network for flights' vectors, with weights drawn at random."""
-    with torch.random.fork_rng([]):
-        torch.manual_seed(seed)
-        made = Network(layout(STREAM), Shape("mlp", 16, 1, 0.0, 1))
-        made.encoder.fit(vectors(200, seed=seed))
-        for weight in made.parameters():
-            weight.data += 0.1 * torch.randn_like(weight)
-    return made.eval()
 
 
 @pytest.fixture(scope="module")

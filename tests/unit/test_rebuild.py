@@ -17,12 +17,14 @@ from services.replay.online import open_batch
 from services.replay.rebuild import KINDS, Rebuild
 from services.replay.scores import OneVersion, Scores, trained_on
 from services.replay.scores import Recorded as RecordedScores
-from services.replay.verify import Span
+from services.replay.verify import Span, verify
 from services.runtime.errors import Stop
 from services.runtime.frames import micros, rows
 from services.runtime.models import Published
 from services.runtime.records import Outgoing, Record
 from services.runtime.stream import Stream
+from services.trainer.export import build
+from tests.nets import network
 from tests.recorded import FLIGHTS, STREAM, Recorded, flight, label, outgoing
 
 
@@ -70,6 +72,19 @@ def test_everything_comes_out_as_it_was_written(run: Recorded) -> None:
     assert (counts["features"], counts["scored"], counts["left out"]) == (FLIGHTS, FLIGHTS, 1)
     assert counts["examples"] == table(run, "flights.examples").num_rows > 20
     assert topics(run) == {f"again.{kind}" for kind in KINDS}
+
+
+def test_what_a_network_said_beside_is_the_same_too(tmp_path: Path) -> None:
+    """Its scores, states and weights, rows without a score among them; and verify makes its scores again."""
+    run = Recorded(tmp_path, graph=build(network(7)))
+    states = table(run, "flights.scored")["batch"].combine_chunks().flatten().field("state").to_pylist()
+    assert set(states) == {"shadow", "champion"}
+    rebuilt(run)
+    for kind in ("scored", "examples"):
+        assert table(run, f"again.{kind}").equals(table(run, f"flights.{kind}")), kind
+    assert values(run, "again.predictions") == values(run, "flights.predictions")
+    found = verify(STREAM, run.history, run.versions(), Span(), lambda *_: None)
+    assert [partition.differing.total() for partition in found] == [0, 0]
 
 
 def test_one_version_scores_every_row(run: Recorded) -> None:
