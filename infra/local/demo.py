@@ -16,7 +16,6 @@ from infra.local.quality import Quality
 from infra.local.replayer import Replayer, Sent, records
 from infra.local.stack import Options, Stack
 from services.runtime.health import Report
-from services.runtime.models import BATCH
 from services.runtime.stream import Stream, load_stream
 
 PROMPT = {"THALWEG_TRAINER_COMMIT_EVERY_S": "0.3", "THALWEG_TRAINER_NICENESS": "0"}  # weeks of events pass in seconds
@@ -135,6 +134,7 @@ def _report(stack: Stack, stream: Stream, ledger: Ledger, sent: Sent, waited_s: 
         "throughput_eps": round(len(ledger.arrived) / (wall - waited_s), 1) if wall > waited_s else 0.0,
         "latency_ms": ledger.latencies_ms(sent),
         "quality": ledger.qualities(sent),
+        "versions": ledger.versions(sent),
         "mixes": ledger.mixes(sent),
     }
 
@@ -157,7 +157,9 @@ def _say(report: dict[str, Any], demo: Demo, stack: Stack) -> None:
         f" p50 {latency.get('p50')} ms, p99 {latency.get('p99')} ms"
     )
     for model, found in report["quality"].items():
-        print(f"  {model:<10}{_line(found)}" + (f"  of {found.n}" if model.startswith(BATCH) else ""))
+        print(f"  {model:<10}{_line(found)}")
+    for version, found in report["versions"].items():
+        print(f"  {version:<10}{_line(found)}  of the {found.n} that it scored")
     for version, parts in report["mixes"].items():
         losses = ", ".join(
             f"{model} {found.log_loss:.4f}" for model, found in parts.items() if found.log_loss is not None

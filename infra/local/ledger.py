@@ -134,10 +134,18 @@ class Ledger:
         return {name: round(float(np.percentile(values, point)), 1) for name, point in points.items()}
 
     def qualities(self, sent: Sent) -> dict[str, Quality]:
-        """Score what was served, and each model, on the events that have a label and that it scored."""
-        models = {"served": self.served, **self.scores, "prior": sent.prior, "no_change": sent.no_change}
-        names = [name for name in sent.labels if name in self.arrived]
-        return {model: _quality(scores, names, sent) for model, scores in models.items()}
+        """Score what was served, and who scored every event, on the same ones: those with a prediction and a label."""
+        online = self.scores.get(ONLINE, {})
+        models = {"served": self.served, ONLINE: online, "prior": sent.prior, "no_change": sent.no_change}
+        return {model: _quality(scores, self._labelled(sent), sent) for model, scores in models.items()}
+
+    def versions(self, sent: Sent) -> dict[str, Quality]:
+        """Score each version of the batch model on the events that it scored, served or not: no two on the same."""
+        versions = {model: scores for model, scores in self.scores.items() if model != ONLINE}
+        return {version: _quality(scores, self._labelled(sent), sent) for version, scores in versions.items()}
+
+    def _labelled(self, sent: Sent) -> list[str]:
+        return [name for name in sent.labels if name in self.arrived]
 
     def mixes(self, sent: Sent) -> dict[str, dict[str, Quality]]:
         """Compare, for each version of the batch model that served, the mix with its parts on the events it served."""

@@ -161,6 +161,7 @@ def check_shape(report: dict[str, Any]) -> None:
         "latency_ms",
         "quality",
         "mixes",
+        "versions",
     }
     assert set(report) == counts | parts
     assert all(type(report[name]) is int and report[name] >= 0 for name in counts)
@@ -178,7 +179,7 @@ def check_shape(report: dict[str, Any]) -> None:
     latency = report["latency_ms"]
     assert list(latency) == ["p50", "p95", "p99", "max"]
     assert 0 < latency["p50"] <= latency["p95"] <= latency["p99"] <= latency["max"]
-    assert {"served", "online", "prior", "no_change"} <= set(report["quality"])
+    assert set(report["quality"]) == {"served", "online", "prior", "no_change"}
     assert all(found.keys() == QUALITY for found in report["quality"].values())
 
 
