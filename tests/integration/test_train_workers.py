@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -131,8 +131,11 @@ class Place:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(tmp_path)
+def place(tmp_path: Path) -> Iterator[Place]:
+    """Have what is started hear SIGINT, though a shell ignores it for what it runs in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield Place(tmp_path)
+    signal.signal(signal.SIGINT, before)
 
 
 def until(true: Callable[[], bool]) -> None:
@@ -201,5 +204,6 @@ def test_no_worker_outlives_the_launcher(place: Place, way: signal.Signals) -> N
     assert launcher.wait(60) == (-9 if way == signal.SIGKILL else 130)
     until(gone(pids))
     said = place.said.read_text()
-    assert (said.count("stopped"), "Traceback" in said) == (way != signal.SIGKILL, False)
+    assert said.count("stopped") == 1 or (way == signal.SIGKILL and said.count("stopped") <= 1)  # a worker's own word
+    assert "Traceback" not in said
     assert not place.signed
