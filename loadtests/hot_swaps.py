@@ -30,7 +30,7 @@ from infra.local.ledger import Ledger
 from infra.local.replayer import Replayer, Sent, Timed
 from infra.local.stack import REPOSITORY, Options, Stack
 from services.runtime.artifacts import Artifacts
-from services.runtime.models import BATCH, Event, Lineup, Moved, Registered
+from services.runtime.models import BATCH, Lineup, Moved, Registered
 from services.runtime.stream import Stream, load_stream
 
 SCHEMAS = REPOSITORY / "schemas"
@@ -66,8 +66,8 @@ class Swaps(threading.Thread):
                 time.sleep(self._every / 3)
                 self._say(Moved(BATCH, version - 1, "retired", "load test", "a swap"))
 
-    def _say(self, event: Event) -> None:
-        key = self._lineup.keys([event])[0] if isinstance(event, Moved) else f"{BATCH}/registered".encode()
+    def _say(self, event: Registered | Moved) -> None:
+        key = self._lineup.keys([event])[0] if isinstance(event, Moved) else f"{BATCH}@{event.version}".encode()
         self._lineup.fold(event)
         self._producer.produce(self._stream.topic("models"), msgspec.json.encode(event), key, partition=0)
         self._producer.flush(10)
