@@ -1,6 +1,5 @@
 """The electricity stream's data: complete, in order, checked by its hash, and known to change where it does."""
 
-import importlib.util
 import json
 from datetime import datetime
 from itertools import pairwise
@@ -13,6 +12,7 @@ import pytest
 
 from services.runtime.record_types import record_type
 from services.runtime.stream import load_stream
+from tests.sources import load_source
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 FOLDER = SCHEMAS / "electricity"
@@ -21,12 +21,7 @@ JOINED = 17_424  # the row from which Victoria takes part
 
 @pytest.fixture(scope="module")
 def source() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("electricity_source", FOLDER / "source.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_source(FOLDER)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """The flights stream's data: complete, in order, and with every clock read in the right zone."""
 
-import importlib.util
 import json
 import re
 from collections.abc import Iterator
@@ -14,6 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from tests.sources import load_source
+
 FOLDER = Path(__file__).parents[2] / "schemas" / "flights"
 TYPES: dict[str, Any] = {"string": str, "number": (int, float), "integer": int, "boolean": bool, "null": type(None)}
 INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
@@ -21,12 +22,7 @@ INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
 @pytest.fixture(scope="module")
 def source() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("flights_source", FOLDER / "source.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_source(FOLDER)
 
 
 @pytest.fixture(scope="module")
