@@ -161,8 +161,7 @@ def test_a_learner_without_its_broker_waits(tmp_path: Path) -> None:
         assert "broker" in str(report.waiting_for)
         learner.wait(lambda report: report.ready)
         learner.teach(20)
-        learner.wait(lambda report: report.folded == 2)
-        learner.wait(lambda _: learner.published()[-1].learned == 30)
+        learner.wait(lambda _: learner.published()[-1].learned == 30)  # after a rejoin the first ten are folded again
         learner.broker.stop(grace=0.1)
         report = learner.wait(lambda report: "no connection" in str(report.waiting_for))
         assert report.waiting_for == f"no connection to the broker at {learner.address}"
