@@ -239,6 +239,21 @@ class RolloutRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     weigh_every: Duration = msgspec.field(default_factory=lambda: Duration("1s"))
 
 
+class DriftRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`[drift]`: when the stream counts as changed. Counts are of events.
+
+    While nothing changes, it takes at least `false_alarms` events on average until an alert, all features, statistics
+    and spans of time together. What a stream was in its first `reference` events is what it is held against, and what
+    it was later while nothing changed. Where it stays changed for `settle` events, that is what it is now. For each
+    value of a one-hot feature in `slices` it is said whether a change is its own.
+    """
+
+    false_alarms: Annotated[float, msgspec.Meta(ge=1000)] = 1e5
+    reference: Annotated[int, msgspec.Meta(ge=1000)] = 2000
+    settle: Annotated[int, msgspec.Meta(ge=1000)] = 5000
+    slices: list[str] = []
+
+
 class ReplayRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """`[replay]`: how many seconds of event time the demo plays in a second."""
 
@@ -254,4 +269,5 @@ class Pipeline(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     online: OnlineRule
     batch: BatchRule | None = None
     rollout: RolloutRule = msgspec.field(default_factory=RolloutRule)
+    drift: DriftRule = msgspec.field(default_factory=DriftRule)
     replay: ReplayRule = ReplayRule()

@@ -45,6 +45,12 @@ class Stream(msgspec.Struct, frozen=True):
         counts = [rule.shadow_examples, rule.canary_examples, rule.patience]
         return _hash([rule.alpha, rule.apart, *counts, rule.slices, rule.floor, rule.window])
 
+    @property
+    def drift_rule(self) -> str:
+        """The fingerprint of what the state of the drift monitors depends on."""
+        rule = self.pipeline.drift
+        return _hash([rule.false_alarms, rule.reference, rule.settle, rule.slices])
+
     def topic(self, kind: str) -> str:
         return f"{self.name}.{kind}"
 
@@ -126,9 +132,10 @@ def _check(path: Path, pipeline: Pipeline, event: dict[str, Any], label: dict[st
     if not pipeline.features:
         raise ConfigError(f"{path}: [features] is empty; a model needs at least one")
     onehot = [name for name, operator in pipeline.features.items() if isinstance(operator, OneHot)]
-    for name in pipeline.rollout.slices:
-        if name not in onehot:
-            raise ConfigError(f"{path}: rollout.slices: found {name!r}, expected one-hot features: {onehot}")
+    for section, slices in (("rollout", pipeline.rollout.slices), ("drift", pipeline.drift.slices)):
+        for name in slices:
+            if name not in onehot:
+                raise ConfigError(f"{path}: {section}.slices: found {name!r}, expected one-hot features: {onehot}")
     for name, operator in pipeline.features.items():
         _check_feature(f"{path}: features.{name}", operator, pipeline.stream.key, fields)
         _check_window(f"{path}: features.{name}", operator, pipeline.stream.lateness)

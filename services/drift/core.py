@@ -1,0 +1,81 @@
+"""From summaries to alerts. Pure: how summaries get here and alerts from here is the business of the shell."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from services.drift.alarms import Alarms
+from services.drift.features import Features
+from services.drift.reducing import ScoredReducer
+from services.drift.signals import Signal
+from services.drift.summaries import ScoredSummary, Summary, decode_summary
+from services.runtime.alerts import Alert
+from services.runtime.stream import Stream
+
+__all__ = ["DriftCore", "ScoredReducer"]
+
+
+class Monitor(Protocol):
+    """Folds the summaries of one kind, in order, and says what it makes of them."""
+
+    def fold(self, summary: Any) -> list[Signal]: ...  # noqa: ANN401 - each takes its own kind of summary
+
+    def snapshot(self) -> bytes: ...
+
+    def restore(self, state: bytes) -> None: ...
+
+
+class CoreState(msgspec.Struct):
+    """What DriftCore holds: the last summary of each partition, each monitor's state, the alerts."""
+
+    summaries: int
+    seen: list[tuple[str, int, int]]
+    monitors: list[bytes]
+    standing: dict[str, Alert]
+    former: dict[str, str]
+
+
+class DriftCore:
+    """The fold of `summaries`. One that was seen before counts once."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._monitors: list[tuple[type[Summary], Monitor]] = [(ScoredSummary, Features(stream))]
+        self._alarms = Alarms()
+        self._seen: dict[tuple[str, int], int] = {}
+        self._summaries = 0
+
+    def fold(self, summary: bytes) -> list[Alert]:
+        """Take the next summary of the log; return what there is to say of alerts."""
+        told = decode_summary(summary)
+        place = told.source.topic, told.source.partition
+        if told.source.number <= self._seen.get(place, -1):
+            return []
+        self._seen[place] = told.source.number
+        self._summaries += 1
+        signals = [s for kind, monitor in self._monitors if isinstance(told, kind) for s in monitor.fold(told)]
+        return self._alarms.fold(signals)
+
+    def view(self) -> dict[str, object]:
+        """Return what a person may ask of it, as JSON takes it."""
+        standing: Sequence[Alert] = self._alarms.standing()
+        return {
+            "summaries": self._summaries,
+            "partitions": {f"{topic}[{partition}]": number for (topic, partition), number in self._seen.items()},
+            "alerts": [msgspec.to_builtins(alert) for alert in standing],
+        }
+
+    # Snapshots
+
+    def snapshot(self) -> bytes:
+        seen = [(*place, number) for place, number in sorted(self._seen.items())]
+        monitors = [monitor.snapshot() for _, monitor in self._monitors]
+        return msgspec.msgpack.encode(CoreState(self._summaries, seen, monitors, *self._alarms.state()))
+
+    def restore(self, state: bytes) -> None:
+        held = msgspec.msgpack.decode(state, type=CoreState)
+        self._summaries = held.summaries
+        self._seen = {(topic, partition): number for topic, partition, number in held.seen}
+        for (_, monitor), kept in zip(self._monitors, held.monitors, strict=True):
+            monitor.restore(kept)
+        self._alarms.load(held.standing, held.former)

@@ -1,0 +1,67 @@
+"""The monitor of `scored`: features, whether they are missing or out of range, and predictions."""
+
+import math
+from typing import TypeAlias
+
+import msgspec
+import numpy as np
+
+from services.drift.distributions import Distributions, Table
+from services.drift.layout import SCORES, Layout
+from services.drift.panel import Panel, PanelState
+from services.drift.reducing import KEPT, ROWS
+from services.drift.signals import Signal
+from services.drift.summaries import ScoredSummary
+from services.runtime.alerts import Kind
+from services.runtime.stream import Stream
+
+State: TypeAlias = tuple[PanelState, dict[Kind, int]]
+
+
+class Features:
+    """Folds summaries of `scored`, of all partitions in the order in which they meet, into signals."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._layout = layout = Layout(stream)
+        rule = stream.pipeline.drift
+        blocks, count = rule.reference // ROWS, len(layout.features)
+        hots = [len(values) for values in layout.hots.values()]
+        inputs, scores = Panel(count, [*hots, *[2] * count], blocks, ranged=True), Panel(3, [], blocks, ranged=False)
+        needed = math.log(2 * rule.false_alarms / ROWS * (inputs.tests + scores.tests))
+        self._inputs = Distributions(inputs, _tables(layout), needed, rule.settle)
+        self._scores = Distributions(scores, [Table("predictions", name) for name in SCORES], needed, rule.settle)
+
+    def fold(self, summary: ScoredSummary) -> list[Signal]:
+        layout, count = self._layout, len(self._layout.features)
+        quantiles = np.frombuffer(summary.quantiles, np.float32).reshape(len(layout.numbers), KEPT)
+        missing = np.frombuffer(summary.missing, np.uint16).astype(np.int64)
+        hot, defaults = np.frombuffer(summary.hot, np.uint16), np.frombuffer(summary.defaults, np.uint16)
+        widths = [span.stop - span.start for span in layout.spans.values()]
+        rest = np.zeros((len(widths) + count, max([2, *widths])), np.int64)
+        for place, span in enumerate(layout.spans.values()):
+            rest[place, : widths[place]] = hot[span]
+        gone = defaults + missing[:count]
+        rest[len(widths) :, 0], rest[len(widths) :, 1] = ROWS - gone, gone
+        said = self._inputs.fold(summary.source, quantiles[:count], missing[:count], rest)
+        empty = np.zeros((0, 0), np.int64)
+        return said + self._scores.fold(summary.source, quantiles[count:], missing[count:], empty)
+
+    # Snapshots
+
+    def snapshot(self) -> bytes:
+        return msgspec.msgpack.encode([self._inputs.state(), self._scores.state()])
+
+    def restore(self, state: bytes) -> None:
+        inputs, scores = msgspec.msgpack.decode(state, type=list[State])
+        self._inputs.load(*inputs)
+        self._scores.load(*scores)
+
+
+def _tables(layout: Layout) -> list[Table]:
+    named = [(name, layout.fields[name], name in layout.direct) for name in layout.features]
+    return [
+        *(Table("features", name, (), field, direct) for name, field, direct in named),
+        *(Table("features", name, values) for name, values in layout.hots.items()),
+        *(Table("missing", name, ("there", "missing"), field, direct) for name, field, direct in named),
+        *(Table("range", name, ("within", "outside"), field, direct) for name, field, direct in named),
+    ]

@@ -1,0 +1,172 @@
+"""The compiled part: a block's counts join sliding windows, and each window is held against what was before.
+
+A table is the counts of one watched column in cells: bins of a number in their order, or values of a category. Windows
+end with the newest block and are so many blocks long as `spans` says. Statistics, each scaled so that without a change
+it has a known law where rows are independent (n of the window, m of the reference, h = 1 / (1/n + 1/m)):
+
+- PSI: the population stability index (the Jeffreys divergence) times h is chi-square with cells - 1 degrees (Yurdakul,
+  "Statistical properties of the population stability index", 2018),
+- JS: 8 h times the Jensen-Shannon divergence in nats, the same law,
+- KS: h times the squared largest difference of the distribution functions, P(> x) <= 2 exp(-2 x) (Smirnov, 1948).
+
+Rows are not independent: a day's weather makes them alike. So each is divided by its design effect, how much more it
+swings from window to window without a change than the law says, mean or deviation (Rao and Scott, "The analysis of
+categorical data from complex sample surveys", JASA 1981). It is at least 1: never more sure than independence allows.
+"""
+
+import math
+from collections.abc import Callable
+from typing import TypeAlias, TypeVar
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Ints: TypeAlias = NDArray[np.int64]
+Floats: TypeAlias = NDArray[np.float64]
+Function = TypeVar("Function", bound=Callable[..., object])
+compiled: Callable[[Function], Function] = njit(cache=True, error_model="numpy")
+
+PSI, KS, JS = range(3)
+STATISTICS = ("psi", "ks", "js")
+KS_MEAN, KS_DEVIATION = math.pi**2 / 12, 0.6323  # of h D^2, and its deviation as a share of that
+PRIOR = 10.0  # windows without a design effect that are believed in beforehand
+MEMORY = 1000.0  # windows that the design effect is of
+FAR = 5.0  # deviations beyond which a normal tail is what its density says
+CEILING = 6.0  # times the design effect: what one window can add to it
+
+
+@compiled
+def bin_block(
+    quantiles: NDArray[np.float32], weight: int, missing: Ints, edges: Floats, filled: Ints, cells: Ints
+) -> None:
+    """Count each sorted column (columns, kept; NaN last) in the bins between its edges; the last cell is of missing."""
+    for j in range(quantiles.shape[0]):
+        place, end = 0, filled[j]
+        for value in quantiles[j]:
+            if math.isnan(value):
+                break
+            while place < end and value >= edges[j, place]:
+                place += 1
+            cells[j, place] += weight
+        cells[j, end + 1] = missing[j]
+
+
+@compiled
+def count_outside(quantiles: NDArray[np.float32], bounds: Floats, rows: int, cells: Ints) -> None:
+    """Count for each column (columns, kept) the rows that are within its bounds, and outside."""
+    weight = rows // quantiles.shape[1]
+    for j in range(quantiles.shape[0]):
+        for value in quantiles[j]:
+            if value < bounds[j, 0] or value > bounds[j, 1]:
+                cells[j, 1] += weight
+        cells[j, 0] = rows - cells[j, 1]
+
+
+@compiled
+def fold_block(cells: Ints, ring: Ints, position: int, spans: Ints, sums: Ints) -> None:
+    """Put a block (tables, cells) in its place of the ring, and into the sums (spans, tables, cells) of all windows."""
+    length = ring.shape[0]
+    for s in range(spans.shape[0]):
+        old = ring[(position - spans[s]) % length]
+        for c in range(cells.shape[0]):
+            for k in range(cells.shape[1]):
+                sums[s, c, k] += cells[c, k] - old[c, k]
+    ring[position % length] = cells
+
+
+@compiled
+def weigh(
+    sums: Ints,
+    spans: Ints,
+    reference: Floats,
+    widths: Ints,
+    asked: NDArray[np.bool_],
+    null: Floats,
+    learns: int,
+    values: Floats,
+    surprise: Floats,
+) -> float:
+    """Fill `values` and `surprise` (tables, spans, statistics), -log of the chance; return the greatest surprise.
+
+    `asked` (tables, statistics) says what is asked of a table. `null` (tables, spans, statistics, 3) holds how many
+    windows, the mean and the mean square of statistic / what the law expects; windows join it where it `learns`.
+    """
+    greatest = 0.0
+    x, mean, deviation = np.empty(3), np.empty(3), np.empty(3)
+    for c in range(widths.shape[0]):
+        for s in range(spans.shape[0]):
+            freedom = _statistics(sums[s, c], reference[c], widths[c], asked[c], x, values[c, s])
+            mean[PSI], deviation[PSI] = freedom, math.sqrt(2.0 / freedom)
+            mean[KS], deviation[KS] = KS_MEAN, KS_DEVIATION
+            mean[JS], deviation[JS] = freedom, deviation[PSI]
+            for t in range(3):
+                if not asked[c, t]:
+                    continue
+                effect = design_effect(null[c, s, t], deviation[t])
+                if t == KS:
+                    surprise[c, s, t] = max(2.0 * x[t] / effect - math.log(2.0), 0.0)
+                else:
+                    surprise[c, s, t] = chi_square_surprise(x[t] / effect, freedom)
+                greatest = max(greatest, surprise[c, s, t])
+                if learns:
+                    _learn(null[c, s, t], min(x[t] / mean[t], CEILING * effect), spans[s])
+    return greatest
+
+
+@compiled
+def _statistics(window: Ints, before: Floats, width: int, asked: NDArray[np.bool_], x: Floats, values: Floats) -> float:
+    """Fill the scaled statistics and the plain ones; return the degrees of freedom, rare cells counting in part."""
+    n, m = 0.0, 0.0
+    for k in range(width):
+        n += window[k]
+        m += before[k]
+    h, prior, smooth = 1.0 / (1.0 / max(n, 1.0) + 1.0 / max(m, 1.0)), 0.5 * width, 0.5
+    psi, js, below, largest, freedom = 0.0, 0.0, 0.0, 0.0, 0.0
+    for k in range(width):
+        p = (before[k] + smooth) / (m + smooth * width)
+        q = (window[k] + prior * p) / (n + prior)
+        freedom += min(1.0, n * p)
+        below += window[k] / max(n, 1.0) - before[k] / max(m, 1.0)
+        largest = max(largest, abs(below))
+        log = math.log(q / p)
+        psi += (q - p) * log
+        if asked[JS]:
+            middle = math.log(0.5 * (1.0 + q / p))  # of (p + q) / 2 to p
+            js += 0.5 * (q * (log - middle) - p * middle)
+    values[PSI], values[KS], values[JS] = psi, largest, js
+    x[PSI], x[KS], x[JS] = psi * h, largest * largest * h, 8.0 * js * h
+    return max(freedom - 1.0, 1.0)
+
+
+@compiled
+def design_effect(null: Floats, deviation: float) -> float:
+    count = PRIOR + null[0]
+    mean = (PRIOR + null[0] * null[1]) / count
+    variance = (PRIOR * deviation * deviation + null[0] * max(null[2] - null[1] * null[1], 0.0)) / count
+    effect: float = max(1.0, mean, math.sqrt(variance) / deviation)
+    return effect
+
+
+@compiled
+def _learn(null: Floats, ratio: float, span: int) -> None:
+    """Overlapping windows count in part: `span` of them tell as much as one."""
+    null[0] = min(null[0] + 1.0 / span, MEMORY / span)
+    share = 1.0 / span / null[0]
+    null[1] += share * (ratio - null[1])
+    null[2] += share * (ratio * ratio - null[2])
+
+
+@compiled
+def chi_square_surprise(x: float, freedom: float) -> float:
+    """Return -log P(chi-square > x), by Wilson and Hilferty (1931)."""
+    a = 2.0 / (9.0 * freedom)
+    return normal_surprise(((x / freedom) ** (1.0 / 3.0) - (1.0 - a)) / math.sqrt(a))
+
+
+@compiled
+def normal_surprise(z: float) -> float:
+    """Return -log P(normal > z)."""
+    if z < FAR:
+        return -math.log(0.5 * math.erfc(z / math.sqrt(2.0)))
+    return 0.5 * z * z + math.log(z * math.sqrt(2.0 * math.pi))

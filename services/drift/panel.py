@@ -1,0 +1,219 @@
+"""A panel of tables that are held against the same stable period: windows, reference, and how statistics swing.
+
+What the stream was like without a change is its first blocks, and later ones once they have left every window, as long
+as nothing is wrong. When it has stayed changed for long enough, the newest blocks are adopted as what it is.
+"""
+
+import math
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from services.drift import kernels
+from services.drift.kernels import Floats, Ints
+from services.drift.reducing import KEPT, ROWS
+
+SPANS = np.array([1, 4, 16], np.int64)  # blocks
+BINS = 16
+CELLS = 2 * BINS  # of a table at most, unless a category has more
+GROWTH = 10  # times the first reference: rows beyond are forgotten gradually
+PAIR = 2  # cells: whether or not
+WARM = 3  # windows of a span, beside a few blocks, before it is believed
+
+
+class PanelState(msgspec.Struct):
+    """What Panel holds: the blocks of its windows, and what they are held against. Arrays are bytes."""
+
+    blocks: int
+    kept_from: int
+    ring_from: int
+    marks: list[list[int]]
+    arrays: list[bytes]
+
+
+class Panel:
+    """`numbers` columns are binned by the reference's quantiles; `rest` tables come as counts of `widths` cells.
+
+    `ordered` says of which of all tables the cells have an order (Kolmogorov-Smirnov asks for one); those of two cells
+    are asked for their PSI alone. With `ranged` the last tables count, for each number, what is far outside of the
+    reference: by more than all of its width.
+    """
+
+    def __init__(self, numbers: int, widths: list[int], blocks: int, *, ranged: bool) -> None:
+        self._numbers, self._length = numbers, max(blocks, int(SPANS.max()) + 4)
+        self._ranged, self._widths = ranged, widths + [2] * (numbers if ranged else 0)
+        widths = self._widths
+        self._first = blocks
+        self._tables = numbers + len(widths)
+        self._cells = max([CELLS, *widths])
+        self.asked = np.ones((self._tables, 3), np.bool_)
+        self.asked[numbers:, kernels.KS] = False
+        self.asked[[numbers + i for i, width in enumerate(widths) if width == PAIR], 1:] = False
+        self.tests = int(self.asked.sum()) * len(SPANS)
+        self.null = np.zeros((self._tables, len(SPANS), 3, 3))
+        self.values, self.surprise = np.zeros((self._tables, len(SPANS), 3)), np.zeros((self._tables, len(SPANS), 3))
+        self._quantiles = np.full((self._length, numbers, KEPT), np.nan, np.float32)
+        self._missing = np.zeros((self._length, numbers), np.uint16)
+        self._given = len(widths) - (numbers if ranged else 0)
+        self._rest = np.zeros((self._length, self._given, self._cells), np.uint16)
+        self._marks: list[list[int]] = []
+        self.blocks = self._kept_from = self._ring_from = 0
+        self._clear()
+
+    def _clear(self) -> None:
+        self.edges, self.filled = np.full((self._numbers, self._cells), np.inf), np.zeros(self._numbers, np.int64)
+        self.widths = np.array([2] * self._numbers + self._widths, np.int64)
+        self.reference = np.zeros((self._tables, self._cells))
+        self.bounds = np.zeros((self._numbers, 2))
+        self._ring = np.zeros((self._length, self._tables, self._cells), np.int64)
+        self._sums = np.zeros((len(SPANS), self._tables, self._cells), np.int64)
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a reference."""
+        return bool(self.reference.any())
+
+    def fold(
+        self, quantiles: NDArray[np.float32], missing: Ints, rest: Ints, mark: list[int], *, learns: bool
+    ) -> float:
+        """Take a block; return the greatest surprise in nats. It `learns` where nothing is wrong."""
+        place = self.blocks % self._length
+        if learns and self.ready and self.blocks - self._length >= self._kept_from:
+            self._absorb(self._ring[place])
+        self._quantiles[place], self._missing[place] = quantiles, missing
+        self._rest[place, :, : rest.shape[1]] = rest
+        self._marks = [*self._marks[-self._length + 1 :], mark]
+        self.blocks += 1
+        if not self.ready:
+            if self.blocks >= self._first:
+                self.adopt()
+            return 0.0
+        cells = self._block(place)
+        kernels.fold_block(cells, self._ring, self.blocks - 1, SPANS, self._sums)
+        greatest = kernels.weigh(
+            self._sums,
+            SPANS,
+            self.reference,
+            self.widths,
+            self.asked,
+            self.null,
+            int(learns),
+            self.values,
+            self.surprise,
+        )
+        warm = self._warm()
+        if warm < len(SPANS):
+            self.surprise[:, warm:] = 0
+            greatest = float(self.surprise.max()) if warm else 0.0
+        return greatest
+
+    def adopt(self, blocks: int | None = None) -> None:
+        """Let the newest blocks be what the stream is like. How its statistics swing is kept."""
+        held = min(self.blocks, self._length, self._first if blocks is None else blocks)
+        newest = [(self.blocks - held + i) % self._length for i in range(held)]
+        self._clear()
+        self._kept_from, self._ring_from = self.blocks, self.blocks - held
+        self._cut(self._quantiles[newest])
+        for back in range(held):
+            place = newest[back]
+            cells = self._block(place)
+            self.reference += cells
+            kernels.fold_block(cells, self._ring, self.blocks - held + back, SPANS, self._sums)
+
+    def since(self, table: int) -> int:
+        """Return how many of the newest blocks are likely of another world: the suffix that is likeliest (Page, 1954).
+
+        The other world is taken to be as the newest window that says so most clearly.
+        """
+        width = int(self.widths[table])
+        span = int(self.surprise[table].max(axis=1).argmax())
+        p = self.reference[table, :width] + 0.5
+        q = self._sums[span, table, :width] + 0.5
+        gain = np.log(q / q.sum()) - np.log(p / p.sum())
+        order = [(self.blocks - 1 - i) % self._length for i in range(min(self.blocks, self._length))]
+        gains = np.cumsum(self._ring[order, table, :width] @ gain)
+        return int(gains.argmax()) + 1
+
+    def mark(self, back: int) -> list[int]:
+        """Return what was said of the block that many blocks ago, or of the oldest that is known; 1 is the newest."""
+        return self._marks[-min(back, len(self._marks))]
+
+    def window(self, table: int, back: int) -> Ints:
+        order = [(self.blocks - 1 - i) % self._length for i in range(min(back, self.blocks, self._length))]
+        counts: Ints = self._ring[order, table, : self.widths[table]].sum(axis=0)
+        return counts
+
+    def before(self, table: int) -> Floats:
+        counts: Floats = self.reference[table, : self.widths[table]]
+        return counts
+
+    # Snapshots
+
+    def state(self) -> PanelState:
+        return PanelState(
+            self.blocks, self._kept_from, self._ring_from, self._marks, [array.tobytes() for array in self._arrays()]
+        )
+
+    def load(self, state: PanelState) -> None:
+        self._clear()
+        self.blocks, self._kept_from, self._ring_from = state.blocks, state.kept_from, state.ring_from
+        self._marks = state.marks
+        for array, held in zip(self._arrays(), state.arrays, strict=True):
+            array[...] = np.frombuffer(held, array.dtype).reshape(array.shape)
+        if self.ready:
+            for number in range(max(self._ring_from, self.blocks - self._length), self.blocks):
+                kernels.fold_block(self._block(number % self._length), self._ring, number, SPANS, self._sums)
+
+    def _arrays(self) -> list[NDArray[Any]]:
+        blocks: list[NDArray[Any]] = [self._quantiles, self._missing, self._rest]
+        return [*blocks, self.edges, self.filled, self.bounds, self.widths, self.reference, self.null]
+
+    def _warm(self) -> int:
+        """Return how many spans are believed."""
+        told = self.null[0, :, kernels.PSI, 0] * SPANS  # windows that were learned from
+        return int((told >= np.maximum(10, WARM * SPANS)).sum())
+
+    def _absorb(self, cells: Ints) -> None:
+        most = GROWTH * self._first * ROWS
+        self.reference *= 1 - ROWS / most if self.reference[-1].sum() > most else 1
+        self.reference += cells
+
+    def _block(self, place: int) -> Ints:
+        cells = np.zeros((self._tables, self._cells), np.int64)
+        numbers = cells[: self._numbers]
+        kernels.bin_block(self._quantiles[place], ROWS // KEPT, self._missing[place], self.edges, self.filled, numbers)
+        cells[self._numbers : self._numbers + self._given] = self._rest[place]
+        if self._ranged:
+            kernels.count_outside(self._quantiles[place], self.bounds, ROWS, cells[-self._numbers :])
+        return cells
+
+    def _cut(self, quantiles: NDArray[np.float32]) -> None:
+        """Set the edges: quantiles of the blocks; a value that is more than a bin has a bin of its own."""
+        for j in range(self._numbers):
+            values = np.sort(quantiles[:, j].ravel())
+            values = values[: values.size - int(np.isnan(values).sum())]
+            self.bounds[j] = _bounds(values)
+            edges = cut(values)
+            self.filled[j] = len(edges)
+            self.edges[j, : len(edges)] = edges
+            self.widths[j] = len(edges) + 2
+
+
+def _bounds(values: NDArray[np.float32]) -> tuple[float, float]:
+    if not values.size:
+        return -math.inf, math.inf
+    least, most = float(values[0]), float(values[-1])
+    room = max(most - least, abs(least), 1e-9) if most == least else most - least
+    return least - room, most + room
+
+
+def cut(values: NDArray[np.float32]) -> Floats:
+    """Return the edges between bins of about as many sorted values each; one that repeats has a bin of its own."""
+    if not values.size:
+        return np.zeros(0)
+    found = np.quantile(values, np.arange(1, BINS) / BINS, method="lower")
+    repeated = np.unique(found[:-1][found[1:] == found[:-1]])
+    edges = np.union1d(found, np.nextafter(repeated, np.float32(math.inf)))
+    return np.asarray(edges, np.float64)
