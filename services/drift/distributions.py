@@ -10,6 +10,7 @@ dynamical systems", JRSS B, 1995). Features are named likewise: what explains an
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,6 +21,7 @@ from services.drift.signals import Signal
 from services.drift.summaries import Source
 from services.runtime.alerts import Explained, Histogram, Kind, Place, Severity
 
+TOGETHER = 16  # blocks within which what begins is one case
 TOLD_EVERY = 4  # blocks, while an alert stands
 CALM = 0.5  # of the surprise that is needed
 MOST_NAMED = 12
@@ -38,63 +40,82 @@ class Table(NamedTuple):
     direct: bool = False
 
 
-class Distributions:
-    """Turns a panel's surprises into signals: one subject a kind, ranked by what is most surprising."""
+class Case(msgspec.Struct):
+    """The tables that an alert is of, and since which block it stands. The first one gave it its name."""
 
-    def __init__(self, panel: Panel, tables: Sequence[Table], needed: float, settle: int) -> None:
-        self.panel, self._tables, self._needed, self._settle = panel, tables, needed, settle // ROWS
-        self._of = {
-            kind: [i for i, t in enumerate(tables) if t.kind == kind] for kind in dict.fromkeys(t.kind for t in tables)
-        }
-        self.standing: dict[Kind, int] = {}  # since which block an alert of a kind stands
+    kind: Kind
+    subject: str
+    raised: int
+    tables: list[int]
+
+
+class Distributions:
+    """Turns a panel's surprises into signals: what begins together, or is made of the same field, is one case."""
+
+    def __init__(self, panel: Panel, tables: Sequence[Table], needed: float) -> None:
+        self.panel, self._tables, self._needed = panel, tables, needed
+        self._of: dict[Kind, list[int]] = {}
+        for place, table in enumerate(tables):
+            self._of.setdefault(table.kind, []).append(place)
+        self.cases: list[Case] = []
 
     def fold(self, source: Source, quantiles: NDArray[np.float32], missing: Ints, rest: Ints) -> list[Signal]:
         mark = [source.began, source.partition, source.first]
-        greatest = self.panel.fold(quantiles, missing, rest, mark, learns=not self.standing)
-        if greatest < self._needed and not self.standing:
+        greatest = self.panel.fold(quantiles, missing, rest, mark)
+        if greatest < self._needed and not self.cases:
             return []
-        return [signal for kind in self._of for signal in self._say(kind, source)] + self._settled(source)
+        self._open()
+        return [signal for case in tuple(self.cases) for signal in self._say(case, source)]
 
-    def adopt(self, source: Source, reason: str) -> list[Signal]:
-        """Let the stream as it is be how it is; what stands is resolved for that reason."""
-        self.panel.adopt()
-        signals = [self._calm(kind, source, reason) for kind in self.standing]
-        self.standing = {}
-        return signals
+    def _open(self) -> None:
+        """Make cases of the tables that have come to be beyond the level, or add these to their like."""
+        surprise = self.panel.surprise.max(axis=(1, 2))
+        new = (surprise >= self._needed) & ~self.panel.alerted
+        if not new.any():
+            return
+        for kind, mine in self._of.items():
+            for table in self._ranked([table for table in mine if new[table]]):
+                self._join(kind, table)
+                self.panel.alerted[table] = True
 
-    def state(self) -> tuple[PanelState, dict[Kind, int]]:
-        return self.panel.state(), self.standing
+    def _join(self, kind: Kind, table: int) -> None:
+        told = self._tables[table]
+        for case in self.cases:
+            akin = told.field and any(self._tables[other].field == told.field for other in case.tables)
+            if case.kind == kind and (akin or self.panel.blocks - case.raised < TOGETHER):
+                case.tables.append(table)
+                return
+        self.cases.append(Case(kind, told.name, self.panel.blocks, [table]))
 
-    def load(self, panel: PanelState, standing: dict[Kind, int]) -> None:
+    def _say(self, case: Case, source: Source) -> list[Signal]:
+        age = self.panel.blocks - case.raised
+        greatest = float(self.panel.surprise[case.tables].max())
+        if greatest < CALM * self._needed:
+            return [self._close(case, source, "it is again what it was before")]
+        if age >= self.panel.length:
+            self.panel.adopt(case.tables)
+            events = self.panel.length * ROWS
+            return [self._close(case, source, f"for {events:,} events it has stayed as it is now: that is normal now")]
+        if age > TOGETHER and age % TOLD_EVERY:
+            return []
+        return [self._signal(case, source, on=greatest >= self._needed)]
+
+    def _close(self, case: Case, source: Source, reason: str) -> Signal:
+        self.cases.remove(case)
+        self.panel.alerted[case.tables] = False
+        return self._calm(case, source, reason)
+
+    def state(self) -> tuple[PanelState, list[Case]]:
+        return self.panel.state(), self.cases
+
+    def load(self, panel: PanelState, cases: list[Case]) -> None:
         self.panel.load(panel)
-        self.standing = standing
+        self.cases = cases
 
-    def _settled(self, source: Source) -> list[Signal]:
-        if self.standing and self.panel.blocks - min(self.standing.values()) >= self._settle:
-            events = self._settle * ROWS
-            return self.adopt(
-                source, f"it has stayed as it is now for {events:,} events: that is what it is held against"
-            )
-        return []
-
-    def _say(self, kind: Kind, source: Source) -> list[Signal]:
-        surprise = self.panel.surprise[self._of[kind]]
-        greatest = float(surprise.max())
-        if kind not in self.standing:
-            if greatest < self._needed:
-                return []
-            self.standing[kind] = self.panel.blocks
-        elif greatest < CALM * self._needed:
-            del self.standing[kind]
-            return [self._calm(kind, source, "it is again what it was before")]
-        elif (self.panel.blocks - self.standing[kind]) % TOLD_EVERY:
-            return []
-        return [self._signal(kind, source, on=greatest >= self._needed)]
-
-    def _calm(self, kind: Kind, source: Source, reason: str) -> Signal:
+    def _calm(self, case: Case, source: Source, reason: str) -> Signal:
         return Signal(
-            kind,
-            "stream",
+            case.kind,
+            case.subject,
             on=False,
             calm=True,
             at=source.end,
@@ -104,8 +125,10 @@ class Distributions:
             reason=reason,
         )
 
-    def _signal(self, kind: Kind, source: Source, *, on: bool) -> Signal:
-        ranked = self._ranked(kind)
+    def _signal(self, case: Case, source: Source, *, on: bool) -> Signal:
+        beyond = self.panel.surprise[case.tables].max(axis=(1, 2)) >= self._needed
+        named = [table for table, far in zip(case.tables, beyond.tolist(), strict=True) if far]
+        ranked = self._ranked(named or case.tables[:1])
         lead = ranked[0]
         back = self.panel.since(lead)
         time, partition, offset = self.panel.mark(back)
@@ -113,11 +136,13 @@ class Distributions:
         features = [self._explained(table, back) for table in ranked[:MOST_NAMED]]
         first = features[0]
         others = f"; also {', '.join(one.name for one in features[1:])}" if features[1:] else ""
-        reason = f"{_SAID[kind]}{first.name}: {first.statistic} {first.value:.3g} over {back * ROWS:,} events{others}"
-        severity: Severity = "critical" if kind != "features" and first.value > 1 else "warning"
+        reason = (
+            f"{_SAID[case.kind]}{first.name}: {first.statistic} {first.value:.3g} over {back * ROWS:,} events{others}"
+        )
+        severity: Severity = "critical" if case.kind != "features" and first.value > 1 else "warning"
         return Signal(
-            kind,
-            "stream",
+            case.kind,
+            case.subject,
             on=on,
             calm=False,
             at=source.end,
@@ -130,16 +155,14 @@ class Distributions:
             retrain_from=time,
         )
 
-    def _ranked(self, kind: Kind) -> list[int]:
-        """Return the tables that are beyond the level, or the one nearest to it: first what explains most.
+    def _ranked(self, tables: Sequence[int]) -> list[int]:
+        """Return tables in the order of what they explain.
 
-        A field's own column stands before those that are made of it, if it is beyond the level too.
+        A field's own column stands before those that are made of it, in the place of the best of them.
         """
-        of = {table: float(self.panel.surprise[table].max()) for table in self._of[kind]}
-        named = [table for table, surprise in of.items() if surprise >= self._needed]
-        named = named or [max(of, key=lambda table: of[table])]
+        of = {table: float(self.panel.surprise[table].max()) for table in tables}
         best: dict[str, float] = {}
-        for table in named:
+        for table in tables:
             field = self._tables[table].field
             best[field] = max(best.get(field, 0.0), of[table])
 
@@ -148,7 +171,7 @@ class Distributions:
             group = best[told.field] if told.field and told.direct else of[table]
             return -group, not told.direct, -of[table]
 
-        return sorted(named, key=rank)
+        return sorted(tables, key=rank)
 
     def _explained(self, table: int, back: int) -> Explained:
         span, statistic = np.unravel_index(self.panel.surprise[table].argmax(), (len(SPANS), 3))

@@ -6,16 +6,15 @@ from typing import TypeAlias
 import msgspec
 import numpy as np
 
-from services.drift.distributions import Distributions, Table
+from services.drift.distributions import Case, Distributions, Table
 from services.drift.layout import SCORES, Layout
 from services.drift.panel import Panel, PanelState
 from services.drift.reducing import KEPT, ROWS
 from services.drift.signals import Signal
 from services.drift.summaries import ScoredSummary
-from services.runtime.alerts import Kind
 from services.runtime.stream import Stream
 
-State: TypeAlias = tuple[PanelState, dict[Kind, int]]
+State: TypeAlias = tuple[PanelState, list[Case]]
 
 
 class Features:
@@ -26,10 +25,12 @@ class Features:
         rule = stream.pipeline.drift
         blocks, count = rule.reference // ROWS, len(layout.features)
         hots = [len(values) for values in layout.hots.values()]
-        inputs, scores = Panel(count, [*hots, *[2] * count], blocks, ranged=True), Panel(3, [], blocks, ranged=False)
+        self._direct = np.array([i for i, name in enumerate(layout.features) if name in layout.direct], np.int64)
+        inputs = Panel(count, [*hots, *[2] * len(self._direct)], blocks, self._direct.tolist())
+        scores = Panel(len(SCORES), [], blocks)
         needed = math.log(2 * rule.false_alarms / ROWS * (inputs.tests + scores.tests))
-        self._inputs = Distributions(inputs, _tables(layout), needed, rule.settle)
-        self._scores = Distributions(scores, [Table("predictions", name) for name in SCORES], needed, rule.settle)
+        self._inputs = Distributions(inputs, _tables(layout), needed)
+        self._scores = Distributions(scores, [Table("predictions", name) for name in SCORES], needed)
 
     def fold(self, summary: ScoredSummary) -> list[Signal]:
         layout, count = self._layout, len(self._layout.features)
@@ -37,10 +38,10 @@ class Features:
         missing = np.frombuffer(summary.missing, np.uint16).astype(np.int64)
         hot, defaults = np.frombuffer(summary.hot, np.uint16), np.frombuffer(summary.defaults, np.uint16)
         widths = [span.stop - span.start for span in layout.spans.values()]
-        rest = np.zeros((len(widths) + count, max([2, *widths])), np.int64)
+        rest = np.zeros((len(widths) + len(self._direct), max([2, *widths])), np.int64)
         for place, span in enumerate(layout.spans.values()):
             rest[place, : widths[place]] = hot[span]
-        gone = defaults + missing[:count]
+        gone = (defaults + missing[:count])[self._direct]
         rest[len(widths) :, 0], rest[len(widths) :, 1] = ROWS - gone, gone
         said = self._inputs.fold(summary.source, quantiles[:count], missing[:count], rest)
         empty = np.zeros((0, 0), np.int64)
@@ -62,6 +63,6 @@ def _tables(layout: Layout) -> list[Table]:
     return [
         *(Table("features", name, (), field, direct) for name, field, direct in named),
         *(Table("features", name, values) for name, values in layout.hots.items()),
-        *(Table("missing", name, ("there", "missing"), field, direct) for name, field, direct in named),
-        *(Table("range", name, ("within", "outside"), field, direct) for name, field, direct in named),
+        *(Table("missing", name, ("there", "missing"), field, direct) for name, field, direct in named if direct),
+        *(Table("range", name, ("within", "outside"), field, direct) for name, field, direct in named if direct),
     ]

@@ -53,14 +53,25 @@ def bin_block(
 
 
 @compiled
-def count_outside(quantiles: NDArray[np.float32], bounds: Floats, rows: int, cells: Ints) -> None:
-    """Count for each column (columns, kept) the rows that are within its bounds, and outside."""
+def count_outside(quantiles: NDArray[np.float32], columns: Ints, bounds: Floats, rows: int, cells: Ints) -> None:
+    """Count for some columns of `quantiles` (columns, kept) the rows that are within their bounds, and outside."""
     weight = rows // quantiles.shape[1]
-    for j in range(quantiles.shape[0]):
+    for i in range(columns.shape[0]):
+        j = columns[i]
         for value in quantiles[j]:
-            if value < bounds[j, 0] or value > bounds[j, 1]:
-                cells[j, 1] += weight
-        cells[j, 0] = rows - cells[j, 1]
+            if value < bounds[i, 0] or value > bounds[i, 1]:
+                cells[i, 1] += weight
+        cells[i, 0] = rows - cells[i, 1]
+
+
+@compiled
+def absorb(cells: Ints, kept: NDArray[np.bool_], reference: Floats, fades: float, most: float) -> None:
+    """Add a block to the tables that are kept; where a table has `most` rows already, older ones fade."""
+    for c in range(cells.shape[0]):
+        if kept[c]:
+            fade = fades if reference[c].sum() >= most else 1.0
+            for k in range(cells.shape[1]):
+                reference[c, k] = reference[c, k] * fade + cells[c, k]
 
 
 @compiled
@@ -83,14 +94,14 @@ def weigh(
     widths: Ints,
     asked: NDArray[np.bool_],
     null: Floats,
-    learns: int,
+    learns: Floats,
     values: Floats,
     surprise: Floats,
 ) -> float:
     """Fill `values` and `surprise` (tables, spans, statistics), -log of the chance; return the greatest surprise.
 
     `asked` (tables, statistics) says what is asked of a table. `null` (tables, spans, statistics, 3) holds how many
-    windows, the mean and the mean square of statistic / what the law expects; windows join it where it `learns`.
+    windows, the mean and the mean square of statistic / what the law expects; windows join it weighed by `learns`.
     """
     greatest = 0.0
     x, mean, deviation = np.empty(3), np.empty(3), np.empty(3)
@@ -109,8 +120,7 @@ def weigh(
                 else:
                     surprise[c, s, t] = chi_square_surprise(x[t] / effect, freedom)
                 greatest = max(greatest, surprise[c, s, t])
-                if learns:
-                    _learn(null[c, s, t], min(x[t] / mean[t], CEILING * effect), spans[s])
+                _learn(null[c, s, t], min(x[t] / mean[t], CEILING * effect), learns[c] / spans[s], MEMORY / spans[s])
     return greatest
 
 
@@ -149,10 +159,10 @@ def design_effect(null: Floats, deviation: float) -> float:
 
 
 @compiled
-def _learn(null: Floats, ratio: float, span: int) -> None:
-    """Overlapping windows count in part: `span` of them tell as much as one."""
-    null[0] = min(null[0] + 1.0 / span, MEMORY / span)
-    share = 1.0 / span / null[0]
+def _learn(null: Floats, ratio: float, weight: float, most: float) -> None:
+    """Overlapping windows count in part: as many as are blocks in one tell as much as one."""
+    null[0] = min(null[0] + weight, most)
+    share = weight / null[0]
     null[1] += share * (ratio - null[1])
     null[2] += share * (ratio * ratio - null[2])
 

@@ -5,6 +5,7 @@ as nothing is wrong. When it has stayed changed for long enough, the newest bloc
 """
 
 import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -20,6 +21,7 @@ BINS = 16
 CELLS = 2 * BINS  # of a table at most, unless a category has more
 GROWTH = 10  # times the first reference: rows beyond are forgotten gradually
 PAIR = 2  # cells: whether or not
+WHILE_ALERTED = 0.25  # what a window counts for how statistics swing while an alert stands
 WARM = 3  # windows of a span, beside a few blocks, before it is believed
 
 
@@ -27,8 +29,6 @@ class PanelState(msgspec.Struct):
     """What Panel holds: the blocks of its windows, and what they are held against. Arrays are bytes."""
 
     blocks: int
-    kept_from: int
-    ring_from: int
     marks: list[list[int]]
     arrays: list[bytes]
 
@@ -37,15 +37,14 @@ class Panel:
     """`numbers` columns are binned by the reference's quantiles; `rest` tables come as counts of `widths` cells.
 
     `ordered` says of which of all tables the cells have an order (Kolmogorov-Smirnov asks for one); those of two cells
-    are asked for their PSI alone. With `ranged` the last tables count, for each number, what is far outside of the
+    are asked for their PSI alone. The last tables count, for each number in `ranged`, what is far outside of the
     reference: by more than all of its width.
     """
 
-    def __init__(self, numbers: int, widths: list[int], blocks: int, *, ranged: bool) -> None:
-        self._numbers, self._length = numbers, max(blocks, int(SPANS.max()) + 4)
-        self._ranged, self._widths = ranged, widths + [2] * (numbers if ranged else 0)
+    def __init__(self, numbers: int, widths: list[int], blocks: int, ranged: Sequence[int] = ()) -> None:
+        self._numbers, self.length = numbers, blocks
+        self._ranged, self._widths = np.array(ranged, np.int64), widths + [2] * len(ranged)
         widths = self._widths
-        self._first = blocks
         self._tables = numbers + len(widths)
         self._cells = max([CELLS, *widths])
         self.asked = np.ones((self._tables, 3), np.bool_)
@@ -54,73 +53,68 @@ class Panel:
         self.tests = int(self.asked.sum()) * len(SPANS)
         self.null = np.zeros((self._tables, len(SPANS), 3, 3))
         self.values, self.surprise = np.zeros((self._tables, len(SPANS), 3)), np.zeros((self._tables, len(SPANS), 3))
-        self._quantiles = np.full((self._length, numbers, KEPT), np.nan, np.float32)
-        self._missing = np.zeros((self._length, numbers), np.uint16)
-        self._given = len(widths) - (numbers if ranged else 0)
-        self._rest = np.zeros((self._length, self._given, self._cells), np.uint16)
+        self._quantiles = np.full((self.length, numbers, KEPT), np.nan, np.float32)
+        self._missing = np.zeros((self.length, numbers), np.uint16)
+        self._given = len(widths) - len(ranged)
+        self._rest = np.zeros((self.length, self._given, self._cells), np.uint16)
         self._marks: list[list[int]] = []
-        self.blocks = self._kept_from = self._ring_from = 0
-        self._clear()
-
-    def _clear(self) -> None:
+        self.blocks, self._most = 0, float(GROWTH * self.length * ROWS)
+        self._kept_from, self.alerted = np.zeros(self._tables, np.int64), np.zeros(self._tables, np.bool_)
         self.edges, self.filled = np.full((self._numbers, self._cells), np.inf), np.zeros(self._numbers, np.int64)
         self.widths = np.array([2] * self._numbers + self._widths, np.int64)
         self.reference = np.zeros((self._tables, self._cells))
-        self.bounds = np.zeros((self._numbers, 2))
-        self._ring = np.zeros((self._length, self._tables, self._cells), np.int64)
+        self.bounds = np.zeros((len(self._ranged), 2))
+        self._ring = np.zeros((self.length, self._tables, self._cells), np.int64)
         self._sums = np.zeros((len(SPANS), self._tables, self._cells), np.int64)
 
     @property
     def ready(self) -> bool:
         """Whether there is a reference."""
-        return bool(self.reference.any())
+        return self.blocks >= self.length
 
-    def fold(
-        self, quantiles: NDArray[np.float32], missing: Ints, rest: Ints, mark: list[int], *, learns: bool
-    ) -> float:
-        """Take a block; return the greatest surprise in nats. It `learns` where nothing is wrong."""
-        place = self.blocks % self._length
-        if learns and self.ready and self.blocks - self._length >= self._kept_from:
-            self._absorb(self._ring[place])
+    def fold(self, quantiles: NDArray[np.float32], missing: Ints, rest: Ints, mark: list[int]) -> float:
+        """Take a block; return the greatest surprise in nats."""
+        place = self.blocks % self.length
+        if self.ready:
+            kept = ~self.alerted & (self.blocks - self.length >= self._kept_from)
+            kernels.absorb(self._ring[place], kept, self.reference, 1 - 1 / (GROWTH * self.length), self._most)
         self._quantiles[place], self._missing[place] = quantiles, missing
         self._rest[place, :, : rest.shape[1]] = rest
-        self._marks = [*self._marks[-self._length + 1 :], mark]
+        self._marks = [*self._marks[-self.length + 1 :], mark]
         self.blocks += 1
         if not self.ready:
-            if self.blocks >= self._first:
-                self.adopt()
             return 0.0
-        cells = self._block(place)
-        kernels.fold_block(cells, self._ring, self.blocks - 1, SPANS, self._sums)
-        greatest = kernels.weigh(
-            self._sums,
-            SPANS,
-            self.reference,
-            self.widths,
-            self.asked,
-            self.null,
-            int(learns),
-            self.values,
-            self.surprise,
-        )
+        if self.blocks == self.length:
+            self.adopt(range(self._tables))
+            return 0.0
+        kernels.fold_block(self._block(place), self._ring, self.blocks - 1, SPANS, self._sums)
+        held = self._sums, SPANS, self.reference, self.widths, self.asked, self.null
+        greatest = kernels.weigh(*held, self._weights(), self.values, self.surprise)
         warm = self._warm()
         if warm < len(SPANS):
             self.surprise[:, warm:] = 0
-            greatest = float(self.surprise.max()) if warm else 0.0
+            greatest = float(self.surprise.max())
         return greatest
 
-    def adopt(self, blocks: int | None = None) -> None:
-        """Let the newest blocks be what the stream is like. How its statistics swing is kept."""
-        held = min(self.blocks, self._length, self._first if blocks is None else blocks)
-        newest = [(self.blocks - held + i) % self._length for i in range(held)]
-        self._clear()
-        self._kept_from, self._ring_from = self.blocks, self.blocks - held
-        self._cut(self._quantiles[newest])
-        for back in range(held):
-            place = newest[back]
-            cells = self._block(place)
-            self.reference += cells
-            kernels.fold_block(cells, self._ring, self.blocks - held + back, SPANS, self._sums)
+    def adopt(self, tables: Iterable[int]) -> None:
+        """Let the blocks that are held be what these tables are like. How their statistics swing is kept."""
+        mine = np.array(sorted(tables), np.int64)
+        self._kept_from[mine], self.alerted[mine] = self.blocks, False
+        self._cut(mine)
+        self._refill(mine)
+        self.reference[mine] = self._ring[:, mine].sum(axis=0)
+
+    def _refill(self, tables: Ints) -> None:
+        """Count the blocks that are held again, for tables whose edges are others now."""
+        for place in range(self.length):
+            self._ring[place, tables] = self._block(place)[tables]
+        for s, span in enumerate(SPANS.tolist()):
+            newest = np.array([(self.blocks - 1 - back) % self.length for back in range(span)], np.int64)
+            self._sums[s, tables] = self._ring[np.ix_(newest, tables)].sum(axis=0)
+
+    def _weights(self) -> Floats:
+        weights: Floats = np.where(self.alerted, WHILE_ALERTED, 1.0)
+        return weights
 
     def since(self, table: int) -> int:
         """Return how many of the newest blocks are likely of another world: the suffix that is likeliest (Page, 1954).
@@ -132,7 +126,7 @@ class Panel:
         p = self.reference[table, :width] + 0.5
         q = self._sums[span, table, :width] + 0.5
         gain = np.log(q / q.sum()) - np.log(p / p.sum())
-        order = [(self.blocks - 1 - i) % self._length for i in range(min(self.blocks, self._length))]
+        order = [(self.blocks - 1 - i) % self.length for i in range(min(self.blocks, self.length))]
         gains = np.cumsum(self._ring[order, table, :width] @ gain)
         return int(gains.argmax()) + 1
 
@@ -141,7 +135,7 @@ class Panel:
         return self._marks[-min(back, len(self._marks))]
 
     def window(self, table: int, back: int) -> Ints:
-        order = [(self.blocks - 1 - i) % self._length for i in range(min(back, self.blocks, self._length))]
+        order = [(self.blocks - 1 - i) % self.length for i in range(min(back, self.blocks, self.length))]
         counts: Ints = self._ring[order, table, : self.widths[table]].sum(axis=0)
         return counts
 
@@ -152,53 +146,57 @@ class Panel:
     # Snapshots
 
     def state(self) -> PanelState:
-        return PanelState(
-            self.blocks, self._kept_from, self._ring_from, self._marks, [array.tobytes() for array in self._arrays()]
-        )
+        return PanelState(self.blocks, self._marks, [array.tobytes() for array in self._arrays()])
 
     def load(self, state: PanelState) -> None:
-        self._clear()
-        self.blocks, self._kept_from, self._ring_from = state.blocks, state.kept_from, state.ring_from
-        self._marks = state.marks
+        self.blocks, self._marks = state.blocks, state.marks
         for array, held in zip(self._arrays(), state.arrays, strict=True):
             array[...] = np.frombuffer(held, array.dtype).reshape(array.shape)
         if self.ready:
-            for number in range(max(self._ring_from, self.blocks - self._length), self.blocks):
-                kernels.fold_block(self._block(number % self._length), self._ring, number, SPANS, self._sums)
+            self._refill(np.arange(self._tables))
 
     def _arrays(self) -> list[NDArray[Any]]:
         blocks: list[NDArray[Any]] = [self._quantiles, self._missing, self._rest]
-        return [*blocks, self.edges, self.filled, self.bounds, self.widths, self.reference, self.null]
+        return [
+            *blocks,
+            self.edges,
+            self.filled,
+            self.bounds,
+            self.widths,
+            self._kept_from,
+            self.alerted,
+            self.reference,
+            self.null,
+        ]
 
     def _warm(self) -> int:
         """Return how many spans are believed."""
         told = self.null[0, :, kernels.PSI, 0] * SPANS  # windows that were learned from
         return int((told >= np.maximum(10, WARM * SPANS)).sum())
 
-    def _absorb(self, cells: Ints) -> None:
-        most = GROWTH * self._first * ROWS
-        self.reference *= 1 - ROWS / most if self.reference[-1].sum() > most else 1
-        self.reference += cells
-
     def _block(self, place: int) -> Ints:
         cells = np.zeros((self._tables, self._cells), np.int64)
         numbers = cells[: self._numbers]
         kernels.bin_block(self._quantiles[place], ROWS // KEPT, self._missing[place], self.edges, self.filled, numbers)
         cells[self._numbers : self._numbers + self._given] = self._rest[place]
-        if self._ranged:
-            kernels.count_outside(self._quantiles[place], self.bounds, ROWS, cells[-self._numbers :])
+        outside = cells[self._numbers + self._given :]
+        kernels.count_outside(self._quantiles[place], self._ranged, self.bounds, ROWS, outside)
         return cells
 
-    def _cut(self, quantiles: NDArray[np.float32]) -> None:
-        """Set the edges: quantiles of the blocks; a value that is more than a bin has a bin of its own."""
-        for j in range(self._numbers):
-            values = np.sort(quantiles[:, j].ravel())
-            values = values[: values.size - int(np.isnan(values).sum())]
-            self.bounds[j] = _bounds(values)
-            edges = cut(values)
-            self.filled[j] = len(edges)
+    def _cut(self, tables: Ints) -> None:
+        """Set the edges of tables: quantiles of the blocks; a value that is more than a bin has a bin of its own."""
+        for j in tables[tables < self._numbers].tolist():
+            edges = cut(self._held(j))
+            self.filled[j], self.widths[j] = len(edges), len(edges) + 2
+            self.edges[j] = np.inf
             self.edges[j, : len(edges)] = edges
-            self.widths[j] = len(edges) + 2
+        for i in (tables[tables >= self._numbers + self._given] - self._numbers - self._given).tolist():
+            self.bounds[i] = _bounds(self._held(int(self._ranged[i])))
+
+    def _held(self, number: int) -> NDArray[np.float32]:
+        """Return the values of a number that are held, sorted."""
+        values = np.sort(self._quantiles[:, number].ravel())
+        return values[: values.size - int(np.isnan(values).sum())]
 
 
 def _bounds(values: NDArray[np.float32]) -> tuple[float, float]:

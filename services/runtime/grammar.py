@@ -244,13 +244,12 @@ class DriftRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     While nothing changes, it takes at least `false_alarms` events on average until an alert, all features, statistics
     and spans of time together. What a stream was in its first `reference` events is what it is held against, and what
-    it was later while nothing changed. Where it stays changed for `settle` events, that is what it is now. For each
+    it was later while nothing changed. Where it stays changed for as many, that is what it is from then on. For each
     value of a one-hot feature in `slices` it is said whether a change is its own.
     """
 
     false_alarms: Annotated[float, msgspec.Meta(ge=1000)] = 1e5
-    reference: Annotated[int, msgspec.Meta(ge=1000)] = 2000
-    settle: Annotated[int, msgspec.Meta(ge=1000)] = 5000
+    reference: Annotated[int, msgspec.Meta(ge=2000, le=100_000)] = 5000
     slices: list[str] = []
 
 

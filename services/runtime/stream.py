@@ -49,7 +49,7 @@ class Stream(msgspec.Struct, frozen=True):
     def drift_rule(self) -> str:
         """The fingerprint of what the state of the drift monitors depends on."""
         rule = self.pipeline.drift
-        return _hash([rule.false_alarms, rule.reference, rule.settle, rule.slices])
+        return _hash([rule.false_alarms, rule.reference, rule.slices])
 
     def topic(self, kind: str) -> str:
         return f"{self.name}.{kind}"
