@@ -9,9 +9,10 @@ it has a known law where rows are independent (n of the window, m of the referen
 - JS: 8 h times the Jensen-Shannon divergence in nats, the same law,
 - KS: h times the squared largest difference of the distribution functions, P(> x) <= 2 exp(-2 x) (Smirnov, 1948).
 
-Rows are not independent: a day's weather makes them alike. So each is divided by its design effect, how much more it
-swings from window to window without a change than the law says, mean or deviation (Rao and Scott, "The analysis of
-categorical data from complex sample surveys", JASA 1981). It is at least 1: never more sure than independence allows.
+Rows are not independent: a day's weather makes them alike. So what is believed of each statistic is how much it swings
+from window to window without a change: its mean, as a multiple of the law's (the design effect), and its deviation,
+which gives the degrees of freedom (Rao and Scott, "The analysis of categorical data from complex sample surveys", JASA
+1981, with Satterthwaite's correction). Neither is less than the law's: never more sure than independence allows.
 """
 
 import math
@@ -30,7 +31,8 @@ compiled: Callable[[Function], Function] = njit(cache=True, error_model="numpy")
 PSI, KS, JS = range(3)
 STATISTICS = ("psi", "ks", "js")
 KS_MEAN, KS_DEVIATION = math.pi**2 / 12, 0.6323  # of h D^2, and its deviation as a share of that
-PRIOR = 10.0  # windows without a design effect that are believed in beforehand
+PRIOR = 5.0
+ROOM = 1.0  # standard errors
 MEMORY = 1000.0  # windows that the design effect is of
 FAR = 5.0  # deviations beyond which a normal tail is what its density says
 CEILING = 6.0  # times the design effect: what one window can add to it
@@ -104,23 +106,23 @@ def weigh(
     windows, the mean and the mean square of statistic / what the law expects; windows join it weighed by `learns`.
     """
     greatest = 0.0
-    x, mean, deviation = np.empty(3), np.empty(3), np.empty(3)
+    x, mean, before = np.empty(3), np.empty(3), np.empty((3, 2))
     for c in range(widths.shape[0]):
+        before[:, 0], before[:, 1] = 1.0, 0.0
         for s in range(spans.shape[0]):
             freedom = _statistics(sums[s, c], reference[c], widths[c], asked[c], x, values[c, s])
-            mean[PSI], deviation[PSI] = freedom, math.sqrt(2.0 / freedom)
-            mean[KS], deviation[KS] = KS_MEAN, KS_DEVIATION
-            mean[JS], deviation[JS] = freedom, deviation[PSI]
+            mean[PSI], mean[KS], mean[JS] = freedom, KS_MEAN, freedom
+            law = math.sqrt(2.0 / freedom)
             for t in range(3):
                 if not asked[c, t]:
                     continue
-                effect = design_effect(null[c, s, t], deviation[t])
-                if t == KS:
-                    surprise[c, s, t] = max(2.0 * x[t] / effect - math.log(2.0), 0.0)
-                else:
-                    surprise[c, s, t] = chi_square_surprise(x[t] / effect, freedom)
+                ratio = x[t] / mean[t]
+                deviation = KS_DEVIATION if t == KS else law
+                effect, swing = _swings(null[c, s, t], before[t])
+                surprise[c, s, t] = _surprise(t, ratio, max(effect, 1.0), max(swing, deviation), freedom)
                 greatest = max(greatest, surprise[c, s, t])
-                _learn(null[c, s, t], min(x[t] / mean[t], CEILING * effect), learns[c] / spans[s], MEMORY / spans[s])
+                before[t, 0], before[t, 1] = effect, swing
+                _learn(null[c, s, t], min(ratio, CEILING * max(effect, 1.0)), learns[c] / spans[s], MEMORY / spans[s])
     return greatest
 
 
@@ -150,12 +152,29 @@ def _statistics(window: Ints, before: Floats, width: int, asked: NDArray[np.bool
 
 
 @compiled
-def design_effect(null: Floats, deviation: float) -> float:
+def _swings(null: Floats, before: Floats) -> tuple[float, float]:
+    """Return mean and deviation of the ratio without a change, each with room for how few windows tell of it.
+
+    What the shorter span's windows tell is believed beforehand, as much as PRIOR windows.
+    """
     count = PRIOR + null[0]
-    mean = (PRIOR + null[0] * null[1]) / count
-    variance = (PRIOR * deviation * deviation + null[0] * max(null[2] - null[1] * null[1], 0.0)) / count
-    effect: float = max(1.0, mean, math.sqrt(variance) / deviation)
-    return effect
+    mean = (PRIOR * before[0] + null[0] * null[1]) / count
+    variance = (PRIOR * before[1] * before[1] + null[0] * max(null[2] - null[1] * null[1], 0.0)) / count
+    deviation = math.sqrt(variance)
+    return mean + ROOM * deviation / math.sqrt(count), deviation * (1.0 + ROOM / math.sqrt(2.0 * count))
+
+
+@compiled
+def _surprise(statistic: int, ratio: float, effect: float, deviation: float, freedom: float) -> float:
+    """Return -log of the chance of a ratio: of the law's tail at its mean, or that of a gamma's with this deviation.
+
+    The heavier one: rows that come in clumps are as few, and leave a chi-square with fewer degrees (Satterthwaite).
+    """
+    shape = 2.0 * effect * effect / (deviation * deviation)
+    clumped = chi_square_surprise(ratio / effect * shape, shape)
+    if statistic == KS:
+        return min(clumped, max(2.0 * KS_MEAN * ratio / effect - math.log(2.0), 0.0))
+    return min(clumped, chi_square_surprise(ratio / effect * freedom, freedom))
 
 
 @compiled

@@ -172,7 +172,7 @@ class Panel:
     def _warm(self) -> int:
         """Return how many spans are believed."""
         told = self.null[0, :, kernels.PSI, 0] * SPANS  # windows that were learned from
-        return int((told >= np.maximum(10, WARM * SPANS)).sum())
+        return int((told >= np.maximum(25, WARM * SPANS)).sum())
 
     def _block(self, place: int) -> Ints:
         cells = np.zeros((self._tables, self._cells), np.int64)
