@@ -33,7 +33,6 @@ STATISTICS = ("psi", "ks", "js")
 KS_MEAN, KS_DEVIATION = math.pi**2 / 12, 0.6323  # of h D^2, and its deviation as a share of that
 PRIOR = 5.0
 ROOM = 1.0  # standard errors
-MEMORY = 1000.0  # windows that the design effect is of
 FAR = 5.0  # deviations beyond which a normal tail is what its density says
 CEILING = 6.0  # times the design effect: what one window can add to it
 
@@ -96,6 +95,8 @@ def weigh(
     widths: Ints,
     asked: NDArray[np.bool_],
     null: Floats,
+    newest: Floats,
+    warm: Ints,
     learns: Floats,
     values: Floats,
     surprise: Floats,
@@ -103,7 +104,8 @@ def weigh(
     """Fill `values` and `surprise` (tables, spans, statistics), -log of the chance; return the greatest surprise.
 
     `asked` (tables, statistics) says what is asked of a table. `null` (tables, spans, statistics, 3) holds how many
-    windows, the mean and the mean square of statistic / what the law expects; windows join it weighed by `learns`.
+    windows, of those that don't overlap, and the sums of statistic / what the law expects, and of its square; windows
+    join `newest`, weighed by `learns`, and `null` itself until it has `warm` of them.
     """
     greatest = 0.0
     x, mean, before = np.empty(3), np.empty(3), np.empty((3, 2))
@@ -122,7 +124,11 @@ def weigh(
                 surprise[c, s, t] = _surprise(t, ratio, max(effect, 1.0), max(swing, deviation), freedom)
                 greatest = max(greatest, surprise[c, s, t])
                 before[t, 0], before[t, 1] = effect, swing
-                _learn(null[c, s, t], min(ratio, CEILING * max(effect, 1.0)), learns[c] / spans[s], MEMORY / spans[s])
+                joins = null[c, s, t] if null[c, s, t, 0] * spans[s] < warm[s] else newest[c, s, t]
+                weight, ratio = learns[c] / spans[s], min(ratio, CEILING * max(effect, 1.0))
+                joins[0] += weight
+                joins[1] += weight * ratio
+                joins[2] += weight * ratio * ratio
     return greatest
 
 
@@ -158,8 +164,8 @@ def _swings(null: Floats, before: Floats) -> tuple[float, float]:
     What the shorter span's windows tell is believed beforehand, as much as PRIOR windows.
     """
     count = PRIOR + null[0]
-    mean = (PRIOR * before[0] + null[0] * null[1]) / count
-    variance = (PRIOR * before[1] * before[1] + null[0] * max(null[2] - null[1] * null[1], 0.0)) / count
+    mean = (PRIOR * before[0] + null[1]) / count
+    variance = (PRIOR * before[1] * before[1] + max(null[2] - null[1] * null[1] / max(null[0], 1e-9), 0.0)) / count
     deviation = math.sqrt(variance)
     return mean + ROOM * deviation / math.sqrt(count), deviation * (1.0 + ROOM / math.sqrt(2.0 * count))
 
@@ -175,15 +181,6 @@ def _surprise(statistic: int, ratio: float, effect: float, deviation: float, fre
     if statistic == KS:
         return min(clumped, max(2.0 * KS_MEAN * ratio / effect - math.log(2.0), 0.0))
     return min(clumped, chi_square_surprise(ratio / effect * freedom, freedom))
-
-
-@compiled
-def _learn(null: Floats, ratio: float, weight: float, most: float) -> None:
-    """Overlapping windows count in part: as many as are blocks in one tell as much as one."""
-    null[0] = min(null[0] + weight, most)
-    share = weight / null[0]
-    null[1] += share * (ratio - null[1])
-    null[2] += share * (ratio * ratio - null[2])
 
 
 @compiled

@@ -22,7 +22,8 @@ CELLS = 2 * BINS  # of a table at most, unless a category has more
 GROWTH = 10  # times the first reference: rows beyond are forgotten gradually
 PAIR = 2  # cells: whether or not
 WHILE_ALERTED = 0.25  # what a window counts for how statistics swing while an alert stands
-WARM = 3  # windows of a span, beside a few blocks, before it is believed
+WARM = np.array([25, 25, 48], np.int64)  # blocks that tell how statistics swing, before a span is believed
+MEMORY = 1000.0  # blocks that tell it
 
 
 class PanelState(msgspec.Struct):
@@ -51,7 +52,7 @@ class Panel:
         self.asked[numbers:, kernels.KS] = False
         self.asked[[numbers + i for i, width in enumerate(widths) if width == PAIR], 1:] = False
         self.tests = int(self.asked.sum()) * len(SPANS)
-        self.null = np.zeros((self._tables, len(SPANS), 3, 3))
+        self.null = np.zeros((3, self._tables, len(SPANS), 3, 3))  # what is believed, and two lots that wait
         self.values, self.surprise = np.zeros((self._tables, len(SPANS), 3)), np.zeros((self._tables, len(SPANS), 3))
         self._quantiles = np.full((self.length, numbers, KEPT), np.nan, np.float32)
         self._missing = np.zeros((self.length, numbers), np.uint16)
@@ -88,8 +89,10 @@ class Panel:
             self.adopt(range(self._tables))
             return 0.0
         kernels.fold_block(self._block(place), self._ring, self.blocks - 1, SPANS, self._sums)
-        held = self._sums, SPANS, self.reference, self.widths, self.asked, self.null
-        greatest = kernels.weigh(*held, self._weights(), self.values, self.surprise)
+        held = self._sums, SPANS, self.reference, self.widths, self.asked, self.null[0], self.null[2]
+        greatest = kernels.weigh(*held, WARM, self._weights(), self.values, self.surprise)
+        if self.blocks % (self.length // 2) == 0:
+            self._learn()
         warm = self._warm()
         if warm < len(SPANS):
             self.surprise[:, warm:] = 0
@@ -111,6 +114,14 @@ class Panel:
         for s, span in enumerate(SPANS.tolist()):
             newest = np.array([(self.blocks - 1 - back) % self.length for back in range(span)], np.int64)
             self._sums[s, tables] = self._ring[np.ix_(newest, tables)].sum(axis=0)
+
+    def _learn(self) -> None:
+        """Believe what windows said a while ago: those of a change that has begun must not make it look usual."""
+        believed, older, newer = self.null
+        believed += older
+        most = MEMORY / SPANS[None, :, None, None]
+        believed *= np.minimum(1, most / np.maximum(believed[..., :1], 1e-9))
+        older[...], newer[...] = newer, 0
 
     def _weights(self) -> Floats:
         weights: Floats = np.where(self.alerted, WHILE_ALERTED, 1.0)
@@ -171,8 +182,7 @@ class Panel:
 
     def _warm(self) -> int:
         """Return how many spans are believed."""
-        told = self.null[0, :, kernels.PSI, 0] * SPANS  # windows that were learned from
-        return int((told >= np.maximum(25, WARM * SPANS)).sum())
+        return int((self.null[0, 0, :, kernels.PSI, 0] * SPANS >= WARM).sum())
 
     def _block(self, place: int) -> Ints:
         cells = np.zeros((self._tables, self._cells), np.int64)
