@@ -7,14 +7,25 @@ import msgspec
 import numpy as np
 
 from services.drift.distributions import Case, Distributions, Table
+from services.drift.joint import Joint, JointState
 from services.drift.layout import SCORES, Layout
 from services.drift.panel import Panel, PanelState
-from services.drift.reducing import KEPT, ROWS
+from services.drift.reducing import KEPT, ROWS, WHOLE
 from services.drift.signals import Signal
 from services.drift.summaries import ScoredSummary
+from services.drift.volume import Volume, VolumeState
 from services.runtime.stream import Stream
 
 State: TypeAlias = tuple[PanelState, list[Case]]
+
+
+class FeaturesState(msgspec.Struct):
+    """What Features holds."""
+
+    inputs: State
+    scores: State
+    volume: VolumeState
+    joint: JointState
 
 
 class Features:
@@ -28,7 +39,9 @@ class Features:
         self._direct = np.array([i for i, name in enumerate(layout.features) if name in layout.direct], np.int64)
         inputs = Panel(count, [*hots, *[2] * len(self._direct)], blocks, self._direct.tolist())
         scores = Panel(len(SCORES), [], blocks)
-        needed = math.log(2 * rule.false_alarms / ROWS * (inputs.tests + scores.tests))
+        tests = inputs.tests + scores.tests + Volume.tests + Joint.tests
+        needed = math.log(2 * rule.false_alarms / ROWS * tests)
+        self._volume, self._joint = Volume(needed, blocks), Joint(len(layout.watched), needed, blocks)
         self._inputs = Distributions(inputs, _tables(layout), needed)
         self._scores = Distributions(scores, [Table("predictions", name) for name in SCORES], needed)
 
@@ -43,19 +56,25 @@ class Features:
             rest[place, : widths[place]] = hot[span]
         gone = (defaults + missing[:count])[self._direct]
         rest[len(widths) :, 0], rest[len(widths) :, 1] = ROWS - gone, gone
-        said = self._inputs.fold(summary.source, quantiles[:count], missing[:count], rest)
+        whole = np.frombuffer(summary.whole, np.float32).reshape(WHOLE, layout.width)[:, layout.watched]
+        said = self._volume.fold(summary.source) + self._joint.fold(summary.source, whole)
+        said += self._inputs.fold(summary.source, quantiles[:count], missing[:count], rest)
         empty = np.zeros((0, 0), np.int64)
         return said + self._scores.fold(summary.source, quantiles[count:], missing[count:], empty)
 
     # Snapshots
 
     def snapshot(self) -> bytes:
-        return msgspec.msgpack.encode([self._inputs.state(), self._scores.state()])
+        return msgspec.msgpack.encode(
+            FeaturesState(self._inputs.state(), self._scores.state(), self._volume.state(), self._joint.state())
+        )
 
     def restore(self, state: bytes) -> None:
-        inputs, scores = msgspec.msgpack.decode(state, type=list[State])
-        self._inputs.load(*inputs)
-        self._scores.load(*scores)
+        held = msgspec.msgpack.decode(state, type=FeaturesState)
+        self._inputs.load(*held.inputs)
+        self._scores.load(*held.scores)
+        self._volume.load(held.volume)
+        self._joint.load(held.joint)
 
 
 def _tables(layout: Layout) -> list[Table]:

@@ -32,7 +32,7 @@ PSI, KS, JS = range(3)
 STATISTICS = ("psi", "ks", "js")
 KS_MEAN, KS_DEVIATION = math.pi**2 / 12, 0.6323  # of h D^2, and its deviation as a share of that
 PRIOR = 5.0
-ROOM = 1.0  # standard errors
+ROOM = 2.0  # standard errors
 FAR = 5.0  # deviations beyond which a normal tail is what its density says
 CEILING = 6.0  # times the design effect: what one window can add to it
 
@@ -118,17 +118,11 @@ def weigh(
             for t in range(3):
                 if not asked[c, t]:
                     continue
-                ratio = x[t] / mean[t]
                 deviation = KS_DEVIATION if t == KS else law
-                effect, swing = _swings(null[c, s, t], before[t])
-                surprise[c, s, t] = _surprise(t, ratio, max(effect, 1.0), max(swing, deviation), freedom)
+                held = null[c, s, t], newest[c, s, t]
+                how = warm[s], learns[c] / spans[s], spans[s]
+                surprise[c, s, t] = weigh_one(t, x[t] / mean[t], freedom, deviation, held[0], held[1], before[t], how)
                 greatest = max(greatest, surprise[c, s, t])
-                before[t, 0], before[t, 1] = effect, swing
-                joins = null[c, s, t] if null[c, s, t, 0] * spans[s] < warm[s] else newest[c, s, t]
-                weight, ratio = learns[c] / spans[s], min(ratio, CEILING * max(effect, 1.0))
-                joins[0] += weight
-                joins[1] += weight * ratio
-                joins[2] += weight * ratio * ratio
     return greatest
 
 
@@ -155,6 +149,32 @@ def _statistics(window: Ints, before: Floats, width: int, asked: NDArray[np.bool
     values[PSI], values[KS], values[JS] = psi, largest, js
     x[PSI], x[KS], x[JS] = psi * h, largest * largest * h, 8.0 * js * h
     return max(freedom - 1.0, 1.0)
+
+
+@compiled
+def weigh_one(
+    statistic: int,
+    ratio: float,
+    freedom: float,
+    deviation: float,
+    null: Floats,
+    newest: Floats,
+    before: Floats,
+    how: tuple[int, float, int],
+) -> float:
+    """Return the surprise of a statistic / what the law expects, and learn from it how it swings.
+
+    `before` is what the shorter span told, and is told anew; `how` is when the span is warm, the weight, and the span.
+    """
+    effect, swing = _swings(null, before)
+    before[0], before[1] = effect, swing
+    effect = max(effect, 1.0)
+    joins = null if null[0] * how[2] < how[0] else newest
+    held = min(ratio, CEILING * effect)
+    joins[0] += how[1]
+    joins[1] += how[1] * held
+    joins[2] += how[1] * held * held
+    return _surprise(statistic, ratio, effect, max(swing, deviation), freedom)
 
 
 @compiled
@@ -196,3 +216,16 @@ def normal_surprise(z: float) -> float:
     if z < FAR:
         return -math.log(0.5 * math.erfc(z / math.sqrt(2.0)))
     return 0.5 * z * z + math.log(z * math.sqrt(2.0 * math.pi))
+
+
+@compiled
+def weigh_spans(
+    ratios: Floats, freedom: float, null: Floats, newest: Floats, warm: Ints, weight: float, spans: Ints
+) -> Floats:
+    """Return the surprise of one statistic's newest window of each span."""
+    surprise, before = np.zeros(spans.shape[0]), np.array([1.0, 0.0])
+    law = math.sqrt(2.0 / freedom)
+    for s in range(spans.shape[0]):
+        how = warm[s], weight / spans[s], spans[s]
+        surprise[s] = weigh_one(PSI, ratios[s], freedom, law, null[s], newest[s], before, how)
+    return surprise

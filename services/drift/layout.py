@@ -33,6 +33,10 @@ class Layout:
         }
         self.features = tuple(watched)
         self.numbers = (*watched, *SCORES)
+        timed = [
+            column for name, op in features.items() if isinstance(op, Hour | Weekday) for column in op.columns(name)
+        ]
+        self.watched = np.array([place for place, name in enumerate(stream.columns) if name not in timed], np.int64)
         self.places = np.array([place for _, place in watched.values()], np.int64)
         self.defaults = np.array([operator.default for operator, _ in watched.values()], np.float32)
         self.fields = {name: _field(operator) for name, (operator, _) in watched.items()}

@@ -15,15 +15,13 @@ from numpy.typing import NDArray
 from services.drift import kernels
 from services.drift.kernels import Floats, Ints
 from services.drift.reducing import KEPT, ROWS
+from services.drift.swings import LOT, WHILE_ALERTED, believe, warm
 
 SPANS = np.array([1, 4, 16], np.int64)  # blocks
 BINS = 16
 CELLS = 2 * BINS  # of a table at most, unless a category has more
 GROWTH = 10  # times the first reference: rows beyond are forgotten gradually
 PAIR = 2  # cells: whether or not
-WHILE_ALERTED = 0.25  # what a window counts for how statistics swing while an alert stands
-WARM = np.array([25, 25, 48], np.int64)  # blocks that tell how statistics swing, before a span is believed
-MEMORY = 1000.0  # blocks that tell it
 
 
 class PanelState(msgspec.Struct):
@@ -90,12 +88,12 @@ class Panel:
             return 0.0
         kernels.fold_block(self._block(place), self._ring, self.blocks - 1, SPANS, self._sums)
         held = self._sums, SPANS, self.reference, self.widths, self.asked, self.null[0], self.null[2]
-        greatest = kernels.weigh(*held, WARM, self._weights(), self.values, self.surprise)
-        if self.blocks % (self.length // 2) == 0:
-            self._learn()
-        warm = self._warm()
-        if warm < len(SPANS):
-            self.surprise[:, warm:] = 0
+        greatest = kernels.weigh(*held, warm(SPANS), self._weights(), self.values, self.surprise)
+        if self.blocks % LOT == 0:
+            believe(self.null, SPANS)
+        believed = self._warm()
+        if believed < len(SPANS):
+            self.surprise[:, believed:] = 0
             greatest = float(self.surprise.max())
         return greatest
 
@@ -114,14 +112,6 @@ class Panel:
         for s, span in enumerate(SPANS.tolist()):
             newest = np.array([(self.blocks - 1 - back) % self.length for back in range(span)], np.int64)
             self._sums[s, tables] = self._ring[np.ix_(newest, tables)].sum(axis=0)
-
-    def _learn(self) -> None:
-        """Believe what windows said a while ago: those of a change that has begun must not make it look usual."""
-        believed, older, newer = self.null
-        believed += older
-        most = MEMORY / SPANS[None, :, None, None]
-        believed *= np.minimum(1, most / np.maximum(believed[..., :1], 1e-9))
-        older[...], newer[...] = newer, 0
 
     def _weights(self) -> Floats:
         weights: Floats = np.where(self.alerted, WHILE_ALERTED, 1.0)
@@ -182,7 +172,7 @@ class Panel:
 
     def _warm(self) -> int:
         """Return how many spans are believed."""
-        return int((self.null[0, 0, :, kernels.PSI, 0] * SPANS >= WARM).sum())
+        return int((self.null[0, 0, :, kernels.PSI, 0] * SPANS >= warm(SPANS)).sum())
 
     def _block(self, place: int) -> Ints:
         cells = np.zeros((self._tables, self._cells), np.int64)
