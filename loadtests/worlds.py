@@ -6,7 +6,7 @@ are those of a logistic regression that was fitted to the stream in its natural 
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TypeAlias, cast
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -43,7 +43,7 @@ class World:
         return len(self.at)
 
     def take(self, rows: Ints, at: Ints) -> "World":
-        columns = {name: cast(Column, column[rows]) for name, column in self.columns.items()}
+        columns = {name: column[rows] for name, column in self.columns.items()}
         return replace(self, columns=columns, at=at, labels=self.labels[rows])
 
     def with_column(self, name: str, column: Column) -> "World":
@@ -97,7 +97,8 @@ def vectors(world: World) -> NDArray[np.float32]:
     found = []
     for start in range(0, len(world), BATCH):
         part = slice(start, start + BATCH)
-        found.append(engine.fold(lambda field, part=part: lists[field][part], world.at[part])[0])
+        cut = {name: values[part] for name, values in lists.items()}
+        found.append(engine.fold(cut.__getitem__, world.at[part])[0])
     return np.concatenate(found)
 
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from services.drift.layout import Layout
+from services.drift.layout import SCORES, Layout
 from services.drift.summaries import Answered, ScoredSummary, Source, encode_summary
 from services.runtime.frames import micros, rows
 from services.runtime.records import Record
@@ -39,7 +39,7 @@ class ScoredReducer:
         self._topic, self._partition = stream.topic("scored"), partition
         self._offset, self._number, self._held = -1, 0, 0
         self._vectors = np.zeros((ROWS, self._layout.width), np.float32)
-        self._scores = np.zeros((ROWS, 3), np.float32)
+        self._scores = np.zeros((ROWS, len(SCORES)), np.float32)
         self._times, self._offsets = np.zeros(ROWS, np.int64), np.zeros(ROWS, np.int64)
         self._versions: dict[int, tuple[int, int]] = {}
 
@@ -133,8 +133,8 @@ class ScoredReducer:
         held = msgspec.msgpack.decode(state, type=ReducerState)
         self._offset, self._number, self._held = held.offset, held.number, len(held.times) // 8
         places = slice(0, self._held)
-        self._vectors[places] = np.frombuffer(held.vectors, np.float32).reshape(self._held, -1)
-        self._scores[places] = np.frombuffer(held.scores, np.float32).reshape(self._held, -1)
+        self._vectors[places] = np.frombuffer(held.vectors, np.float32).reshape(self._held, self._layout.width)
+        self._scores[places] = np.frombuffer(held.scores, np.float32).reshape(self._held, len(SCORES))
         self._times[places] = np.frombuffer(held.times, np.int64)
         self._offsets[places] = np.frombuffer(held.offsets, np.int64)
         self._versions = {version: (rows_, champion) for version, rows_, champion in held.versions}
