@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from services.drift import kernels
 from services.drift.kernels import Floats
 from services.drift.reducing import WHOLE
 from services.drift.signals import Signal
@@ -22,7 +23,7 @@ from services.drift.swings import Swings, unpacked
 from services.runtime.alerts import Place
 
 SPANS = np.array([4, 16, 48], np.int64)  # blocks
-WAVES = 64
+WAVES = 32
 FREEDOM = 8.0  # degrees that the distance has at least: it is spread over more directions than that
 FAR = 5.0  # deviations at which rows are clipped
 CALM = 0.5
@@ -87,12 +88,9 @@ class Joint:
         """Return each span's squared distance over what it is on average where rows are independent."""
         mean, rows = self._before[:-1] / self._before[-1], self._before[-1] * WHOLE
         spread = max(1.0 - float(mean @ mean), 1e-3)
-        found = []
-        for span in SPANS.tolist():
-            newest = [(self._blocks - 1 - back) % self._length for back in range(span)]
-            gap = self._means[newest].mean(axis=0) - mean
-            found.append(float(gap @ gap) / (1 / (span * WHOLE) + 1 / rows) / spread)
-        return np.array(found)
+        gaps = kernels.window_gaps(self._means, self._blocks, SPANS, mean)
+        found: Floats = gaps / (1 / (SPANS * WHOLE) + 1 / rows) / spread
+        return found
 
     def _go_on(self, source: Source, greatest: float) -> list[Signal]:
         if greatest < CALM * self._needed:
@@ -112,9 +110,7 @@ class Joint:
         self._standing, self._kept_from = 0, self._blocks
 
     def _wave(self, rows: NDArray[np.float32]) -> Floats:
-        standard = np.clip(np.nan_to_num((rows - self._center) / self._spread), -FAR, FAR)
-        angles = standard @ self._waves
-        waves: Floats = np.concatenate([np.cos(angles).mean(axis=0), np.sin(angles).mean(axis=0)]) / math.sqrt(WAVES)
+        waves: Floats = kernels.mean_waves(rows, self._center, self._spread, self._waves, FAR)
         return waves
 
     def _signal(self, source: Source, span: int, distance: float) -> Signal:

@@ -66,11 +66,16 @@ def count_outside(quantiles: NDArray[np.float32], columns: Ints, bounds: Floats,
 
 
 @compiled
-def absorb(cells: Ints, kept: NDArray[np.bool_], reference: Floats, fades: float, most: float) -> None:
-    """Add a block to the tables that are kept; where a table has `most` rows already, older ones fade."""
+def absorb(
+    cells: Ints, alerted: NDArray[np.bool_], kept_from: Ints, number: int, reference: Floats, fades: Floats
+) -> None:
+    """Add block `number` to the tables that are not alerted, and kept from there on.
+
+    Where a table has as many rows as `fades` says first, older ones fade by what it says then.
+    """
     for c in range(cells.shape[0]):
-        if kept[c]:
-            fade = fades if reference[c].sum() >= most else 1.0
+        if not alerted[c] and number >= kept_from[c]:
+            fade = fades[1] if reference[c].sum() >= fades[0] else 1.0
             for k in range(cells.shape[1]):
                 reference[c, k] = reference[c, k] * fade + cells[c, k]
 
@@ -97,7 +102,8 @@ def weigh(
     null: Floats,
     newest: Floats,
     warm: Ints,
-    learns: Floats,
+    alerted: NDArray[np.bool_],
+    alerted_weight: float,
     values: Floats,
     surprise: Floats,
 ) -> float:
@@ -105,12 +111,14 @@ def weigh(
 
     `asked` (tables, statistics) says what is asked of a table. `null` (tables, spans, statistics, 3) holds how many
     windows, of those that don't overlap, and the sums of statistic / what the law expects, and of its square; windows
-    join `newest`, weighed by `learns`, and `null` itself until it has `warm` of them.
+    join `newest`, those of alerted tables with less weight, and `null` itself until it has `warm` blocks of them: then
+    the span is believed.
     """
     greatest = 0.0
     x, mean, before = np.empty(3), np.empty(3), np.empty((3, 2))
     for c in range(widths.shape[0]):
         before[:, 0], before[:, 1] = 1.0, 0.0
+        weight = alerted_weight if alerted[c] else 1.0
         for s in range(spans.shape[0]):
             freedom = _statistics(sums[s, c], reference[c], widths[c], asked[c], x, values[c, s])
             mean[PSI], mean[KS], mean[JS] = freedom, KS_MEAN, freedom
@@ -120,8 +128,10 @@ def weigh(
                     continue
                 deviation = KS_DEVIATION if t == KS else law
                 held = null[c, s, t], newest[c, s, t]
-                how = warm[s], learns[c] / spans[s], spans[s]
-                surprise[c, s, t] = weigh_one(t, x[t] / mean[t], freedom, deviation, held[0], held[1], before[t], how)
+                how = warm[s], weight / spans[s], spans[s]
+                ready = held[0][0] * spans[s] >= warm[s]
+                told = weigh_one(t, x[t] / mean[t], freedom, deviation, held[0], held[1], before[t], how)
+                surprise[c, s, t] = told if ready else 0.0
                 greatest = max(greatest, surprise[c, s, t])
     return greatest
 
@@ -229,3 +239,37 @@ def weigh_spans(
         how = warm[s], weight / spans[s], spans[s]
         surprise[s] = weigh_one(PSI, ratios[s], freedom, law, null[s], newest[s], before, how)
     return surprise
+
+
+# Joint drift
+
+
+@compiled
+def mean_waves(rows: NDArray[np.float32], center: Floats, spread: Floats, waves: Floats, far: float) -> Floats:
+    """Return the mean of the cosines and the sines of standardised rows along each wave, of length 1 at most."""
+    count, width = waves.shape[1], waves.shape[0]
+    mean, angles = np.zeros(2 * count), np.empty(count)
+    for row in rows:
+        angles[:] = 0.0
+        for j in range(width):
+            x = (row[j] - center[j]) / spread[j]
+            x = 0.0 if math.isnan(x) else min(max(x, -far), far)
+            for k in range(count):
+                angles[k] += x * waves[j, k]
+        for k in range(count):
+            mean[k] += math.cos(angles[k])
+            mean[count + k] += math.sin(angles[k])
+    return mean / (rows.shape[0] * math.sqrt(count))
+
+
+@compiled
+def window_gaps(ring: Floats, blocks: int, spans: Ints, mean: Floats) -> Floats:
+    """Return the squared distance of the mean of each span's newest places of a ring from a mean."""
+    found, total, taken = np.zeros(spans.shape[0]), np.zeros(mean.shape[0]), 0
+    for s in range(spans.shape[0]):
+        while taken < spans[s]:
+            total += ring[(blocks - 1 - taken) % ring.shape[0]]
+            taken += 1
+        for k in range(mean.shape[0]):
+            found[s] += (total[k] / taken - mean[k]) ** 2
+    return found

@@ -35,9 +35,8 @@ class PanelState(msgspec.Struct):
 class Panel:
     """`numbers` columns are binned by the reference's quantiles; `rest` tables come as counts of `widths` cells.
 
-    `ordered` says of which of all tables the cells have an order (Kolmogorov-Smirnov asks for one); those of two cells
-    are asked for their PSI alone. The last tables count, for each number in `ranged`, what is far outside of the
-    reference: by more than all of its width.
+    Kolmogorov-Smirnov is asked of numbers alone, and of tables of two cells only the PSI. The last tables count, for
+    each number in `ranged`, what is far outside of the reference: by more than all of its width.
     """
 
     def __init__(self, numbers: int, widths: list[int], blocks: int, ranged: Sequence[int] = ()) -> None:
@@ -57,7 +56,8 @@ class Panel:
         self._given = len(widths) - len(ranged)
         self._rest = np.zeros((self.length, self._given, self._cells), np.uint16)
         self._marks: list[list[int]] = []
-        self.blocks, self._most = 0, float(GROWTH * self.length * ROWS)
+        self.blocks, self._warm = 0, warm(SPANS)
+        self._fades = np.array([GROWTH * self.length * ROWS, 1 - 1 / (GROWTH * self.length)])  # from so many rows on
         self._kept_from, self.alerted = np.zeros(self._tables, np.int64), np.zeros(self._tables, np.bool_)
         self.edges, self.filled = np.full((self._numbers, self._cells), np.inf), np.zeros(self._numbers, np.int64)
         self.widths = np.array([2] * self._numbers + self._widths, np.int64)
@@ -74,27 +74,23 @@ class Panel:
     def fold(self, quantiles: NDArray[np.float32], missing: Ints, rest: Ints, mark: list[int]) -> float:
         """Take a block; return the greatest surprise in nats."""
         place = self.blocks % self.length
-        if self.ready:
-            kept = ~self.alerted & (self.blocks - self.length >= self._kept_from)
-            kernels.absorb(self._ring[place], kept, self.reference, 1 - 1 / (GROWTH * self.length), self._most)
+        leaving = self._ring[place].copy() if self.ready else self._ring[place]
         self._quantiles[place], self._missing[place] = quantiles, missing
         self._rest[place, :, : rest.shape[1]] = rest
         self._marks = [*self._marks[-self.length + 1 :], mark]
         self.blocks += 1
-        if not self.ready:
+        if self.blocks <= self.length:
+            if self.ready:
+                self.adopt(range(self._tables))
             return 0.0
-        if self.blocks == self.length:
-            self.adopt(range(self._tables))
-            return 0.0
+        kernels.absorb(
+            leaving, self.alerted, self._kept_from, self.blocks - 1 - self.length, self.reference, self._fades
+        )
         kernels.fold_block(self._block(place), self._ring, self.blocks - 1, SPANS, self._sums)
         held = self._sums, SPANS, self.reference, self.widths, self.asked, self.null[0], self.null[2]
-        greatest = kernels.weigh(*held, warm(SPANS), self._weights(), self.values, self.surprise)
+        greatest: float = kernels.weigh(*held, self._warm, self.alerted, WHILE_ALERTED, self.values, self.surprise)
         if self.blocks % LOT == 0:
             believe(self.null, SPANS)
-        believed = self._warm()
-        if believed < len(SPANS):
-            self.surprise[:, believed:] = 0
-            greatest = float(self.surprise.max())
         return greatest
 
     def adopt(self, tables: Iterable[int]) -> None:
@@ -112,10 +108,6 @@ class Panel:
         for s, span in enumerate(SPANS.tolist()):
             newest = np.array([(self.blocks - 1 - back) % self.length for back in range(span)], np.int64)
             self._sums[s, tables] = self._ring[np.ix_(newest, tables)].sum(axis=0)
-
-    def _weights(self) -> Floats:
-        weights: Floats = np.where(self.alerted, WHILE_ALERTED, 1.0)
-        return weights
 
     def since(self, table: int) -> int:
         """Return how many of the newest blocks are likely of another world: the suffix that is likeliest (Page, 1954).
@@ -169,10 +161,6 @@ class Panel:
             self.reference,
             self.null,
         ]
-
-    def _warm(self) -> int:
-        """Return how many spans are believed."""
-        return int((self.null[0, 0, :, kernels.PSI, 0] * SPANS >= warm(SPANS)).sum())
 
     def _block(self, place: int) -> Ints:
         cells = np.zeros((self._tables, self._cells), np.int64)

@@ -12,11 +12,12 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
+from services.drift.kernels import Floats
 from services.drift.panel import SPANS
 from services.drift.reducing import ROWS
 from services.drift.signals import Signal
 from services.drift.summaries import Source
-from services.drift.swings import Swings
+from services.drift.swings import Swings, unpacked
 from services.runtime.alerts import Place
 
 HOUR = 3_600_000_000  # µs
@@ -39,7 +40,7 @@ class VolumeState(msgspec.Struct):
     """What Volume holds."""
 
     last: dict[int, int]
-    profiles: dict[int, list[list[float]]]
+    profiles: dict[int, bytes]
     blocks: list[Block]
     count: int
     standing: int
@@ -54,7 +55,7 @@ class Volume:
     def __init__(self, needed: float, length: int) -> None:
         self._needed, self._length = needed, length
         self._last: dict[int, int] = {}
-        self._profiles: dict[int, list[list[float]]] = {}  # by partition: rows and hours by hour of the day
+        self._profiles: dict[int, Floats] = {}  # by partition: rows and hours by hour of the day
         self._blocks: list[Block] = []
         self._count = 0
         self._standing = 0  # since which block an alert stands
@@ -66,7 +67,9 @@ class Volume:
         if last is None or source.ended <= last:
             return []
         shares = _hours(last, source.ended)
-        profile = self._profiles.setdefault(source.partition, [[0.0] * DAY, [0.0] * DAY])
+        if source.partition not in self._profiles:
+            self._profiles[source.partition] = np.zeros((2, DAY))
+        profile = self._profiles[source.partition]
         expected = _expected(profile, shares)
         if not self._standing:
             _learn(profile, shares)
@@ -78,8 +81,7 @@ class Volume:
         return self._weigh(source) if self._count >= self._length // 2 else []
 
     def _weigh(self, source: Source) -> list[Signal]:
-        logs = np.array([block.log for block in self._blocks])
-        means = np.array([logs[-span:].mean() for span in SPANS.tolist()])
+        means = np.array([sum(block.log for block in self._blocks[-span:]) / span for span in SPANS.tolist()])
         surprise = self._swings.fold(means * means * ROWS * SPANS, stands=bool(self._standing))
         if self._count < self._length:
             return []
@@ -103,8 +105,8 @@ class Volume:
 
     def _scale(self, factor: float) -> None:
         """Let what came lately be what is to be expected."""
-        for rows, _ in self._profiles.values():
-            rows[:] = [count * factor for count in rows]
+        for profile in self._profiles.values():
+            profile[0] *= factor
         self._blocks = [block._replace(log=block.log - math.log(factor)) for block in self._blocks]
 
     def _signal(self, source: Source, mean: float) -> Signal:
@@ -128,11 +130,15 @@ class Volume:
     # Snapshots
 
     def state(self) -> VolumeState:
-        held = self._last, self._profiles, self._blocks, self._count, self._standing
+        profiles = {partition: profile.tobytes() for partition, profile in self._profiles.items()}
+        held = self._last, profiles, self._blocks, self._count, self._standing
         return VolumeState(*held, self._swings.state())
 
     def load(self, held: VolumeState) -> None:
-        self._last, self._profiles, self._blocks = held.last, held.profiles, held.blocks
+        self._last, self._blocks = held.last, held.blocks
+        self._profiles = {
+            partition: unpacked(profile, np.zeros((2, DAY))) for partition, profile in held.profiles.items()
+        }
         self._count, self._standing = held.count, held.standing
         self._swings.load(*held.swings)
 
@@ -151,32 +157,27 @@ def _calm(source: Source, reason: str) -> Signal:
     )
 
 
-def _hours(start: int, end: int) -> list[float]:
+def _hours(start: int, end: int) -> Floats:
     """Return how much of each hour of the day (UTC) lies between two event times, in hours."""
-    whole, rest = divmod(end - start, DAY * HOUR)
-    shares = [float(whole)] * DAY
-    while rest > 0:
-        step = min(HOUR - start % HOUR, rest)
+    shares: Floats = np.full(DAY, float((end - start) // (DAY * HOUR)))
+    start = end - (end - start) % (DAY * HOUR)
+    while start < end:
+        step = min(HOUR - start % HOUR, end - start)
         shares[start // HOUR % DAY] += step / HOUR
-        start, rest = start + step, rest - step
+        start += step
     return shares
 
 
-def _expected(profile: list[list[float]], shares: list[float]) -> float:
+def _expected(profile: Floats, shares: Floats) -> float:
     """Return how many rows were to be expected; an hour of which little is known is like the others."""
-    total = sum(profile[1])
+    rows, hours = profile
+    total = float(hours.sum())
     if not total:
         return 0.0
-    usual = sum(profile[0]) / total
-    rates = ((rows + usual) / (hours + 1) for rows, hours in zip(*profile, strict=True))
-    return float(sum(share * rate for share, rate in zip(shares, rates, strict=True)))
+    return float((shares * ((rows + float(rows.sum()) / total) / (hours + 1))).sum())
 
 
-def _learn(profile: list[list[float]], shares: list[float]) -> None:
-    rows, hours = profile
-    total = sum(shares)
-    for hour, share in enumerate(shares):
-        if share:
-            fade = min(1.0, MEMORY / (hours[hour] + share))
-            rows[hour] = (rows[hour] + ROWS * share / total) * fade
-            hours[hour] = (hours[hour] + share) * fade
+def _learn(profile: Floats, shares: Floats) -> None:
+    """Add a block's rows, spread evenly over its time."""
+    profile += np.stack([shares * (ROWS / float(shares.sum())), shares])
+    profile *= np.minimum(1.0, MEMORY / np.maximum(profile[1], MEMORY))
