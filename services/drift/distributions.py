@@ -21,8 +21,8 @@ from services.drift.signals import Signal
 from services.drift.summaries import Source
 from services.runtime.alerts import Explained, Histogram, Kind, Place, Severity
 
-TOGETHER = 16  # blocks within which what begins is one case
-TOLD_EVERY = 4  # blocks, while an alert stands
+TOGETHER = 8  # blocks within which what begins is one case
+TOLD_EVERY = 2  # blocks, while an alert stands
 CALM = 0.5  # of the surprise that is needed
 MOST_NAMED = 12
 

@@ -16,6 +16,7 @@ from services.drift.summaries import ScoredSummary
 from services.drift.volume import Volume, VolumeState
 from services.runtime.stream import Stream
 
+SAFETY = 4.0  # chances are told by laws that fit only so well: a quarter of what may be spent is spent
 State: TypeAlias = tuple[PanelState, list[Case]]
 
 
@@ -39,7 +40,7 @@ class Features:
         panel = Panel(len(layout.numbers), [*hots, *[2] * len(self._direct)], blocks, self._direct.tolist())
         self._rest = len(hots) + len(self._direct), max([2, *hots])
         tests = panel.tests + Volume.tests + Joint.tests
-        needed = math.log(2 * rule.false_alarms / ROWS * tests)
+        needed = math.log(SAFETY * 2 * rule.false_alarms / ROWS * tests)
         self._volume, self._joint = Volume(needed, blocks), Joint(len(layout.watched), needed, blocks)
         self._distributions = Distributions(panel, _tables(layout), needed)
 

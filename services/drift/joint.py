@@ -22,7 +22,7 @@ from services.drift.summaries import Source
 from services.drift.swings import Swings, unpacked
 from services.runtime.alerts import Place
 
-SPANS = np.array([4, 16, 48], np.int64)  # blocks
+SPANS = np.array([2, 8, 24], np.int64)  # blocks
 WAVES = 32
 FREEDOM = 8.0  # degrees that the distance has at least: it is spread over more directions than that
 FAR = 5.0  # deviations at which rows are clipped

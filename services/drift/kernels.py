@@ -259,7 +259,8 @@ def mean_waves(rows: NDArray[np.float32], center: Floats, spread: Floats, waves:
         for k in range(count):
             mean[k] += math.cos(angles[k])
             mean[count + k] += math.sin(angles[k])
-    return mean / (rows.shape[0] * math.sqrt(count))
+    mean /= rows.shape[0] * math.sqrt(count)
+    return mean
 
 
 @compiled
@@ -272,4 +273,46 @@ def window_gaps(ring: Floats, blocks: int, spans: Ints, mean: Floats) -> Floats:
             taken += 1
         for k in range(mean.shape[0]):
             found[s] += (total[k] / taken - mean[k]) ** 2
+    return found
+
+
+# Volume
+
+
+@compiled
+def expect(profile: Floats, start: int, end: int, hour: int, rows: float, memory: float) -> float:
+    """Return how many rows were to be expected between two times; then add the `rows` there were, if these are not 0.
+
+    `profile` (2, hours of the day) has rows and hours; an hour of which little is known is like the others. Rows are
+    spread evenly over the time. When an hour has been seen for more than `memory` hours, what was before fades.
+    """
+    day, total, usual = profile.shape[1], 0.0, 0.0
+    if profile[1].sum() > 0:
+        usual = profile[0].sum() / profile[1].sum()
+    shares = np.full(day, float((end - start) // (day * hour)))
+    at = end - (end - start) % (day * hour)
+    while at < end:
+        step = min(hour - at % hour, end - at)
+        shares[at // hour % day] += step / hour
+        at += step
+    for k in range(day):
+        total += shares[k] * (profile[0, k] + usual) / (profile[1, k] + 1.0)
+    if rows > 0:
+        rate = rows / shares.sum()
+        for k in range(day):
+            fade = min(1.0, memory / (profile[1, k] + shares[k])) if shares[k] > 0 else 1.0
+            profile[0, k] = (profile[0, k] + shares[k] * rate) * fade
+            profile[1, k] = (profile[1, k] + shares[k]) * fade
+    return total
+
+
+@compiled
+def window_means(ring: Floats, count: int, spans: Ints) -> Floats:
+    """Return the mean of each span's newest places of a ring."""
+    found, total, taken = np.zeros(spans.shape[0]), 0.0, 0
+    for s in range(spans.shape[0]):
+        while taken < spans[s]:
+            total += ring[(count - 1 - taken) % ring.shape[0]]
+            taken += 1
+        found[s] = total / taken
     return found

@@ -17,7 +17,7 @@ from services.drift.kernels import Floats, Ints
 from services.drift.reducing import KEPT, ROWS
 from services.drift.swings import LOT, WHILE_ALERTED, believe, warm
 
-SPANS = np.array([1, 4, 16], np.int64)  # blocks
+SPANS = np.array([1, 2, 8], np.int64)  # blocks
 BINS = 16
 CELLS = 2 * BINS  # of a table at most, unless a category has more
 GROWTH = 10  # times the first reference: rows beyond are forgotten gradually

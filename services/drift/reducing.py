@@ -13,9 +13,9 @@ from services.runtime.records import Record
 from services.runtime.schemas import scored_frame
 from services.runtime.stream import Stream
 
-ROWS = 100  # of a summary: a delay of at least so much, and a summary's cost is shared by so many
+ROWS = 200  # of a summary: a delay of at least so much, and a summary's cost is shared by so many
 KEPT = ROWS // 2  # values of a column
-WHOLE = 10  # rows as they are
+WHOLE = 20  # rows as they are
 NO_VERSION = -1
 
 

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from services.drift import kernels
 from services.drift.kernels import Floats, Ints
 
-MEMORY = 1000.0  # blocks that tell how a statistic swings
-LOT = 25  # blocks: what windows say is believed one or two lots later, so that a change does not make itself usual
-FEWEST, WINDOWS = 25, 3  # blocks, and windows of a span, that tell it before the span is believed
+MEMORY = 500.0  # blocks that tell how a statistic swings
+LOT = 12  # blocks: what windows say is believed one or two lots later, so that a change does not make itself usual
+FEWEST, WINDOWS = 15, 3  # blocks, and windows of a span, that tell it before the span is believed
 WHILE_ALERTED = 0.25  # what a window counts while an alert stands
 
 
