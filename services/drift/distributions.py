@@ -8,7 +8,6 @@ dynamical systems", JRSS B, 1995). Features are named likewise: what explains an
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -18,8 +17,10 @@ from services.drift.kernels import STATISTICS, Ints
 from services.drift.panel import SPANS, Panel, PanelState
 from services.drift.reducing import ROWS
 from services.drift.signals import Signal
+from services.drift.slicing import Slicing
 from services.drift.summaries import Source
-from services.runtime.alerts import Explained, Histogram, Kind, Place, Severity
+from services.drift.watched import Table
+from services.runtime.alerts import Explained, Kind, Place, Severity
 
 TOGETHER = 8  # blocks within which what begins is one case
 TOLD_EVERY = 2  # blocks, while an alert stands
@@ -27,37 +28,31 @@ CALM = 0.5  # of the surprise that is needed
 MOST_NAMED = 12
 
 
-class Table(NamedTuple):
-    """What a table is of: the kind of alert, the column's name, and the names of its cells if it has no edges.
-
-    `field` is what the column is made of, `direct` where it is that itself: it comes first among those it explains.
-    """
-
-    kind: Kind
-    name: str
-    cells: Sequence[str] = ()
-    field: str = ""
-    direct: bool = False
-
-
 class Case(msgspec.Struct):
-    """The tables that an alert is of, and since which block it stands. The first one gave it its name."""
+    """The tables that an alert is of, and since which block it stands. The first one gave it its name.
+
+    `version` is the newest one that had answered by then. A silent case is of what is to change: it is adopted, and
+    nothing is said of it.
+    """
 
     kind: Kind
     subject: str
     raised: int
+    version: int
     tables: list[int]
+    silent: bool = False
 
 
 class Distributions:
     """Turns a panel's surprises into signals: what begins together, or is made of the same field, is one case."""
 
-    def __init__(self, panel: Panel, tables: Sequence[Table], needed: float) -> None:
-        self.panel, self._tables, self._needed = panel, tables, needed
+    def __init__(self, panel: Panel, slicing: Slicing, tables: Sequence[Table], needed: float) -> None:
+        self.panel, self.slicing, self._tables, self._needed = panel, slicing, tables, needed
         self._of: dict[Kind, list[int]] = {}
         for place, table in enumerate(tables):
             self._of.setdefault(table.kind, []).append(place)
         self.cases: list[Case] = []
+        self.version = -1  # the newest one of the batch model that has answered
 
     def fold(self, source: Source, quantiles: NDArray[np.float32], missing: Ints, rest: Ints) -> list[Signal]:
         mark = [source.began, source.partition, source.first]
@@ -66,6 +61,20 @@ class Distributions:
             return []
         self._open()
         return [signal for case in tuple(self.cases) for signal in self._say(case, source)]
+
+    def renew(self, source: Source, version: int) -> list[Signal]:
+        """Let a new champion's predictions be as they come to be; if it was trained on what has changed, adopt that."""
+        reason = f"batch@{version} answers, which is newer: what it was trained on is normal now"
+        said = []
+        for case in [case for case in self.cases if case.kind == "predictions" or case.version < version]:
+            if not case.silent:
+                self.panel.adopt(case.tables)
+                said.append(self._close(case, source, reason))
+        self.cases = [case for case in self.cases if not case.silent]
+        mine = self._of.get("predictions", [])
+        self.panel.alerted[mine] = True
+        self.cases.append(Case("predictions", "", self.panel.blocks, version, list(mine), silent=True))
+        return said
 
     def _open(self) -> None:
         """Make cases of the tables that have come to be beyond the level, or add these to their like."""
@@ -85,10 +94,16 @@ class Distributions:
             if case.kind == kind and (akin or self.panel.blocks - case.raised < TOGETHER):
                 case.tables.append(table)
                 return
-        self.cases.append(Case(kind, told.name, self.panel.blocks, [table]))
+        self.cases.append(Case(kind, told.name, self.panel.blocks, self.version, [table]))
 
     def _say(self, case: Case, source: Source) -> list[Signal]:
         age = self.panel.blocks - case.raised
+        if case.silent:
+            if age >= self.panel.length:
+                self.panel.adopt(case.tables)
+                self.panel.alerted[case.tables] = False
+                self.cases.remove(case)
+            return []
         greatest = float(self.panel.surprise[case.tables].max())
         if greatest < CALM * self._needed:
             return [self._close(case, source, "it is again what it was before")]
@@ -105,12 +120,12 @@ class Distributions:
         self.panel.alerted[case.tables] = False
         return self._calm(case, source, reason)
 
-    def state(self) -> tuple[PanelState, list[Case]]:
-        return self.panel.state(), self.cases
+    def state(self) -> tuple[PanelState, list[Case], int]:
+        return self.panel.state(), self.cases, self.version
 
-    def load(self, panel: PanelState, cases: list[Case]) -> None:
+    def load(self, panel: PanelState, cases: list[Case], version: int) -> None:
         self.panel.load(panel)
-        self.cases = cases
+        self.cases, self.version = cases, version
 
     def _calm(self, case: Case, source: Source, reason: str) -> Signal:
         return Signal(
@@ -152,6 +167,7 @@ class Distributions:
             reason=reason,
             severity=severity,
             features=features,
+            slices=self.slicing.explain(lead, back, self.panel.deviation(lead)),
             retrain_from=time,
         )
 
@@ -177,19 +193,14 @@ class Distributions:
         span, statistic = np.unravel_index(self.panel.surprise[table].argmax(), (len(SPANS), 3))
         value = float(self.panel.values[table, span, statistic])
         before, after = self.panel.before(table), self.panel.window(table, back)
+        told, edges = self._tables[table], self.panel.edges_of(table)
         return Explained(
-            self._tables[table].name,
+            told.name,
             STATISTICS[statistic],
             value,
-            self._histogram(table, np.rint(before).astype(np.int64)),
-            self._histogram(table, after),
+            told.histogram(edges, np.rint(before).astype(np.int64)),
+            told.histogram(edges, after),
         )
-
-    def _histogram(self, table: int, counts: Ints) -> Histogram:
-        if names := self._tables[table].cells:
-            return Histogram(counts.tolist(), names=list(names))
-        edges = self.panel.edges[table, : self.panel.filled[table]]
-        return Histogram(counts[:-1].tolist(), edges.tolist(), missing=int(counts[-1]))
 
 
 _SAID: dict[Kind, str] = {

@@ -6,24 +6,29 @@ from typing import TypeAlias
 import msgspec
 import numpy as np
 
-from services.drift.distributions import Case, Distributions, Table
+from services.drift.distributions import Case, Distributions
 from services.drift.joint import Joint, JointState
 from services.drift.layout import SCORES, Layout
 from services.drift.panel import Panel, PanelState
+from services.drift.profiles import Profile, ProfileState
 from services.drift.reducing import KEPT, ROWS, WHOLE
 from services.drift.signals import Signal
+from services.drift.slicing import Slicing, SlicingState
 from services.drift.summaries import ScoredSummary
 from services.drift.volume import Volume, VolumeState
+from services.drift.watched import Table
 from services.runtime.stream import Stream
 
 SAFETY = 4.0  # chances are told by laws that fit only so well: a quarter of what may be spent is spent
-State: TypeAlias = tuple[PanelState, list[Case]]
+State: TypeAlias = tuple[PanelState, list[Case], int]
 
 
 class FeaturesState(msgspec.Struct):
     """What Features holds."""
 
     distributions: State
+    profile: ProfileState
+    slices: SlicingState
     volume: VolumeState
     joint: JointState
 
@@ -39,10 +44,15 @@ class Features:
         self._direct = np.array([i for i, name in enumerate(layout.features) if name in layout.direct], np.int64)
         panel = Panel(len(layout.numbers), [*hots, *[2] * len(self._direct)], blocks, self._direct.tolist())
         self._rest = len(hots) + len(self._direct), max([2, *hots])
-        tests = panel.tests + Volume.tests + Joint.tests
+        tests = panel.tests * 4 // 3 + Volume.tests + Joint.tests
         needed = math.log(SAFETY * 2 * rule.false_alarms / ROWS * tests)
         self._volume, self._joint = Volume(needed, blocks), Joint(len(layout.watched), needed, blocks)
-        self._distributions = Distributions(panel, _tables(layout), needed)
+        tables = _tables(layout)
+        self._slicing = Slicing(layout.sliced, len(layout.numbers), blocks)
+        self._distributions, self._profile = (
+            Distributions(panel, self._slicing, tables, needed),
+            Profile(panel, tables, needed),
+        )
 
     def fold(self, summary: ScoredSummary) -> list[Signal]:
         layout, count = self._layout, len(self._layout.features)
@@ -56,17 +66,35 @@ class Features:
         rest[hots:, 0] = ROWS - rest[hots:, 1]
         whole = np.frombuffer(summary.whole, np.float32).reshape(WHOLE, layout.width)[:, layout.watched]
         said = self._volume.fold(summary.source) + self._joint.fold(summary.source, whole)
-        return said + self._distributions.fold(summary.source, quantiles, missing, rest)
+        sums = np.frombuffer(summary.sums, np.float32).reshape(len(layout.sliced), 1 + len(layout.numbers))
+        self._slicing.fold(sums, stands=bool(self._distributions.cases))
+        said += self._follow(summary) + self._distributions.fold(summary.source, quantiles, missing, rest)
+        return said + self._profile.fold(summary.source)
+
+    def _follow(self, summary: ScoredSummary) -> list[Signal]:
+        """Take note of which version is champion: the one of the most rows."""
+        champions = [one for one in summary.answered if one.champion]
+        if not champions:
+            return []
+        champion = max(champions, key=lambda one: (one.champion, one.version)).version
+        said = []
+        if champion != self._profile.version:
+            said = self._distributions.renew(summary.source, champion) + self._profile.renew(champion, summary.source)
+        newest = max(one.version for one in summary.answered)
+        self._distributions.version = max(self._distributions.version, newest)
+        return said
 
     # Snapshots
 
     def snapshot(self) -> bytes:
-        state = FeaturesState(self._distributions.state(), self._volume.state(), self._joint.state())
-        return msgspec.msgpack.encode(state)
+        held = self._distributions.state(), self._profile.state(), self._slicing.state()
+        return msgspec.msgpack.encode(FeaturesState(*held, self._volume.state(), self._joint.state()))
 
     def restore(self, state: bytes) -> None:
         held = msgspec.msgpack.decode(state, type=FeaturesState)
         self._distributions.load(*held.distributions)
+        self._profile.load(held.profile)
+        self._slicing.load(held.slices)
         self._volume.load(held.volume)
         self._joint.load(held.joint)
 

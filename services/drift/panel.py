@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from services.drift import kernels
 from services.drift.kernels import Floats, Ints
 from services.drift.reducing import KEPT, ROWS
-from services.drift.swings import LOT, WHILE_ALERTED, believe, warm
+from services.drift.swings import LOT, WHILE_ALERTED, believe, unpacked, warm
 
 SPANS = np.array([1, 2, 8], np.int64)  # blocks
 BINS = 16
@@ -30,6 +30,16 @@ class PanelState(msgspec.Struct):
     blocks: int
     marks: list[list[int]]
     arrays: list[bytes]
+
+
+class Cuts(msgspec.Struct, frozen=True):
+    """Where tables were cut, and what they were like then; arrays as bytes."""
+
+    edges: bytes
+    filled: bytes
+    bounds: bytes
+    widths: bytes
+    reference: bytes
 
 
 class Panel:
@@ -96,7 +106,7 @@ class Panel:
     def adopt(self, tables: Iterable[int]) -> None:
         """Let the blocks that are held be what these tables are like. How their statistics swing is kept."""
         mine = np.array(sorted(tables), np.int64)
-        self._kept_from[mine], self.alerted[mine] = self.blocks, False
+        self._kept_from[mine] = self.blocks
         self._cut(mine)
         self._refill(mine)
         self.reference[mine] = self._ring[:, mine].sum(axis=0)
@@ -136,6 +146,15 @@ class Panel:
         counts: Floats = self.reference[table, : self.widths[table]]
         return counts
 
+    def deviation(self, table: int) -> float:
+        """Return a number's robust deviation in the stable period: half of what the middle 0.68 spans; or 0."""
+        edges = self.edges_of(table)
+        if not len(edges):
+            return 0.0
+        share = np.cumsum(self.before(table)[: len(edges)]) / max(float(self.before(table).sum()), 1.0)
+        low, high = (int(np.searchsorted(share, level)) for level in (0.16, 0.84))
+        return float(edges[min(high, len(edges) - 1)] - edges[min(low, len(edges) - 1)]) / 2
+
     # Snapshots
 
     def state(self) -> PanelState:
@@ -162,13 +181,52 @@ class Panel:
             self.null,
         ]
 
+    # What it was like at some time
+
+    def cuts(self) -> Cuts:
+        """Return what the tables are like now."""
+        return Cuts(*(array.tobytes() for array in (self.edges, self.filled, self.bounds, self.widths, self.reference)))
+
+    def against(self, cuts: Cuts) -> tuple[Floats, Floats, Ints]:
+        """Hold the longest span's blocks against what the tables were once: surprise, values, and counts as cut then.
+
+        Surprise and values are (tables, statistics). How statistics swing is what is known of that now.
+        """
+        edges, filled, bounds = (
+            unpacked(held, like)
+            for held, like in ((cuts.edges, self.edges), (cuts.filled, self.filled), (cuts.bounds, self.bounds))
+        )
+        span = SPANS[-1:]
+        newest = [(self.blocks - 1 - back) % self.length for back in range(int(span[0]))]
+        counts: Ints = np.sum([self._count(place, edges, filled, bounds) for place in newest], axis=0)
+        null, (values, surprise) = self.null[0, :, -1:].copy(), np.zeros((2, self._tables, 1, 3))
+        reference, widths = unpacked(cuts.reference, self.reference), unpacked(cuts.widths, self.widths)
+        held = counts[None], span, reference, widths, self.asked, null, np.zeros_like(null)
+        kernels.weigh(*held, self._warm[-1:], self.alerted, WHILE_ALERTED, values, surprise)
+        return surprise[:, 0], values[:, 0], counts
+
+    def cut_then(self, cuts: Cuts, table: int) -> tuple[Floats, Floats]:
+        """Return a table's edges and its reference as they were."""
+        edges, filled = unpacked(cuts.edges, self.edges), unpacked(cuts.filled, self.filled)
+        reference: Floats = unpacked(cuts.reference, self.reference)[table]
+        return edges[table, : filled[table]] if table < self._numbers else np.zeros(0), reference
+
+    def edges_of(self, table: int) -> Floats:
+        """Return a number's edges; none for another table."""
+        return self.edges[table, : self.filled[table]] if table < self._numbers else np.zeros(0)
+
+    # Counting
+
     def _block(self, place: int) -> Ints:
+        return self._count(place, self.edges, self.filled, self.bounds)
+
+    def _count(self, place: int, edges: Floats, filled: Ints, bounds: Floats) -> Ints:
         cells = np.zeros((self._tables, self._cells), np.int64)
         numbers = cells[: self._numbers]
-        kernels.bin_block(self._quantiles[place], ROWS // KEPT, self._missing[place], self.edges, self.filled, numbers)
+        kernels.bin_block(self._quantiles[place], ROWS // KEPT, self._missing[place], edges, filled, numbers)
         cells[self._numbers : self._numbers + self._given] = self._rest[place]
         outside = cells[self._numbers + self._given :]
-        kernels.count_outside(self._quantiles[place], self._ranged, self.bounds, ROWS, outside)
+        kernels.count_outside(self._quantiles[place], self._ranged, bounds, ROWS, outside)
         return cells
 
     def _cut(self, tables: Ints) -> None:
