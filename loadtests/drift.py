@@ -5,9 +5,9 @@
 A real stream's rows are shuffled, so that nothing changes, and then a labelled change begins at a known event: of a
 field before features are made of it, which field being chosen by the seed. A shift is of one robust deviation
 (IQR / 1.349), in one slice of two. Of each stream's kinds are printed: found within 6,000 events, the delay, false
-alarms, and whether the first alert ranks the changed field first: `own` if its own column, `derived` if that or a
-feature that is made of it. `--driftless` shuffles that many events and changes nothing; `--natural` tells what is
-raised in the stream's own order.
+alarms, and what the first alert ranks first: `own` where it is the changed field's own column, `derived` where it is
+that or a feature that is made of it; `slice` where a named slice is the changed one. `--driftless` shuffles that many
+events and changes nothing; `--natural` tells what is raised in the stream's own order.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from typing import TypeAlias
 
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import NDArray
 from worlds import Floats, Model, World, fit, load, messages, shuffled, vectors
 
 from services.drift.core import DriftCore, ScoredReducer
@@ -38,6 +39,7 @@ class Change:
     world: World
     start: int
     field: str
+    slice: str = ""
 
 
 Injection: TypeAlias = Callable[[World, int, Generator], Change]
@@ -77,18 +79,19 @@ def slice_only(world: World, start: int, rng: Generator) -> Change:
     """Two deviations for one carrier of flights; for electricity, in the lowest third of another field."""
     field = rng.choice(world.numbers)
     values = world.columns[field].astype(np.float64)
-    mine = _slice(world, field, rng)
+    name, mine = _slice(world, field, rng)
     mine[:start] = False
     values[mine] += 2 * _deviation(values)
-    return Change(world.with_column(field, values), start, field)
+    return Change(world.with_column(field, values), start, field, name)
 
 
-def _slice(world: World, field: str, rng: Generator) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def _slice(world: World, field: str, rng: Generator) -> tuple[str, NDArray[np.bool_]]:
     if "carrier" in world.columns:
         names, counts = np.unique(world.columns["carrier"].astype(str), return_counts=True)
-        return np.asarray(world.columns["carrier"].astype(str) == rng.choice(names[counts >= SHARE * len(world)]))
+        carrier = str(rng.choice(names[counts >= SHARE * len(world)]))
+        return f"carrier={carrier}", np.asarray(world.columns["carrier"].astype(str) == carrier)
     other = world.columns[rng.choice([name for name in world.numbers if name != field])].astype(np.float64)
-    return np.asarray(other <= np.quantile(other, 1 / 3))
+    return "", np.asarray(other <= np.quantile(other, 1 / 3))
 
 
 def unit(world: World, start: int, rng: Generator) -> Change:
@@ -145,7 +148,7 @@ class Outcome:
     kind: str
     own: bool
     derived: bool
-    slice: bool
+    sliced: bool
     false_alarms: int
 
 
@@ -155,12 +158,13 @@ def outcome(change: Change, model: Model) -> Outcome:
     true = [alert for alert in raised if alert.at.time >= at[change.start]]
     false = len(raised) - len(true)
     if not true:
-        return Outcome(None, "", own=False, derived=False, slice=False, false_alarms=false)
+        return Outcome(None, "", own=False, derived=False, sliced=False, false_alarms=false)
     first = true[0]
     delay = int(np.searchsorted(at, first.at.time, side="right")) - change.start
     named = [one.name for alert in true if alert.at == first.at for one in alert.features[:1]]
     own, derived = _columns(change)
-    return Outcome(delay, first.kind, bool(own & set(named)), bool(derived & set(named)), bool(first.slices), false)
+    sliced = bool(change.slice) and change.slice in {one.name for alert in true for one in alert.slices[:1]}
+    return Outcome(delay, first.kind, bool(own & set(named)), bool(derived & set(named)), sliced, false)
 
 
 def _columns(change: Change) -> tuple[set[str], set[str]]:
@@ -179,7 +183,7 @@ def run(world: World, model: Model) -> list[Alert]:
 
 def laboratory(name: str, world: World, model: Model, seeds: int) -> None:
     print(f"{name}: {len(INJECTIONS)} kinds x {seeds} seeds, a change after {BEFORE:,} shuffled events")
-    print("  kind            found   delay: median   worst   own first   derived first   told by")
+    print("  kind            found   delay: median   worst   own first   derived first   slice   told by")
     false_alarms = {}
     for kind, inject in INJECTIONS.items():
         outcomes = []
@@ -200,10 +204,14 @@ def _print(kind: str, outcomes: list[Outcome]) -> None:
     found = [one for one in outcomes if one.delay is not None]
     delays = [one.delay for one in found if one.delay is not None] or [0]
     own, derived = sum(one.own for one in found), sum(one.derived for one in found)
+    sliced = sum(one.sliced for one in found)
     told = {name: sum(one.kind == name for one in found) for name in sorted({one.kind for one in found})}
     share = f"{len(found)}/{len(outcomes)}"
     median = statistics.median(delays)
-    print(f"\r  {kind:<14} {share:>6} {median:>15,.0f} {max(delays):>7,} {own:>11} {derived:>15}   {told}", flush=True)
+    print(
+        f"\r  {kind:<14} {share:>6} {median:>15,.0f} {max(delays):>7,} {own:>11} {derived:>15} {sliced:>7}   {told}",
+        flush=True,
+    )
 
 
 def quiet(name: str, world: World, model: Model, events: int) -> None:

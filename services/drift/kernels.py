@@ -241,6 +241,31 @@ def weigh_spans(
     return surprise
 
 
+# Reducing
+
+
+@compiled
+def hottest(vectors: NDArray[np.float32], start: int, end: int) -> Ints:
+    """Return which column of a one-hot block each row has, counted from its first; how many there are for none."""
+    found = np.full(vectors.shape[0], end - start)
+    for i in range(vectors.shape[0]):
+        for j in range(start, end):
+            if vectors[i, j] != 0:
+                found[i] = j - start
+                break
+    return found
+
+
+@compiled
+def sum_slices(numbers: NDArray[np.float32], slices: Ints, sums: Floats) -> None:
+    """Add each row, and its numbers but for those that are missing, to the sums (slices, 1 + numbers) of its slice."""
+    for i in range(numbers.shape[0]):
+        sums[slices[i], 0] += 1.0
+        for j in range(numbers.shape[1]):
+            if not math.isnan(numbers[i, j]):
+                sums[slices[i], 1 + j] += numbers[i, j]
+
+
 # Joint drift
 
 

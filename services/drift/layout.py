@@ -52,12 +52,6 @@ class Layout:
         self.slices = stream.pipeline.drift.slices
         self.sliced = [f"{name}={value}" for name in self.slices for value in self.hots[name]]
 
-    def hot(self, vectors: Floats, name: str) -> NDArray[np.int64]:
-        """Return which value of a one-hot feature each vector has."""
-        block = vectors[:, self.blocks[name]]
-        places: NDArray[np.int64] = np.where(block.any(axis=1), block.argmax(axis=1), block.shape[1])
-        return places
-
 
 def _field(operator: Operator) -> str:
     """Return the field of the event that a feature is made of; "" where it is of the time alone."""

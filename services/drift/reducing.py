@@ -6,6 +6,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from services.drift import kernels
+from services.drift.kernels import Ints
 from services.drift.layout import SCORES, Layout
 from services.drift.summaries import Answered, ScoredSummary, Source, encode_summary
 from services.runtime.frames import micros, rows
@@ -74,6 +76,7 @@ class ScoredReducer:
         layout, vectors = self._layout, self._vectors
         offsets, times = self._offsets, self._times
         numbers = np.concatenate([vectors[:, layout.places], self._scores], axis=1)
+        hot = self._hot()
         ordered = np.sort(numbers.T, axis=1)  # NaN goes last
         missing = np.isnan(ordered).sum(axis=1)
         source = Source(
@@ -91,27 +94,31 @@ class ScoredReducer:
             np.ascontiguousarray(ordered[:, self._number % 2 :: 2]).tobytes(),
             missing.astype(np.uint16).tobytes(),
             (numbers[:, : len(layout.features)] == layout.defaults).sum(axis=0).astype(np.uint16).tobytes(),
-            self._hot().tobytes(),
+            self._counts(hot).tobytes(),
             vectors[:: ROWS // WHOLE].tobytes(),
-            self._sums(numbers).tobytes(),
+            self._sums(hot, numbers).tobytes(),
             [Answered(version, *counts) for version, counts in sorted(self._versions.items())],
         )
         self._number, self._held, self._versions = self._number + 1, 0, {}
         return encode_summary(summary)
 
-    def _hot(self) -> NDArray[np.uint16]:
+    def _hot(self) -> dict[str, Ints]:
+        """Return for each one-hot feature which value each row has."""
+        blocks = self._layout.blocks.items()
+        return {name: kernels.hottest(self._vectors, block.start, block.stop) for name, block in blocks}
+
+    def _counts(self, hot: dict[str, Ints]) -> NDArray[np.uint16]:
         counts = np.zeros(self._layout.hot_width, np.uint16)
         for name, span in self._layout.spans.items():
-            counts[span] = np.bincount(self._layout.hot(self._vectors, name), minlength=span.stop - span.start)
+            counts[span] = np.bincount(hot[name], minlength=span.stop - span.start)
         return counts
 
-    def _sums(self, numbers: NDArray[np.float32]) -> NDArray[np.float32]:
-        layout, parts = self._layout, []
-        for name in layout.slices:
-            hot = np.zeros((len(layout.hots[name]), ROWS), np.float32)
-            hot[layout.hot(self._vectors, name), np.arange(ROWS)] = 1
-            parts.append(hot @ np.nan_to_num(np.column_stack([np.ones(ROWS, np.float32), numbers])))
-        return np.concatenate(parts) if parts else np.zeros((0, 0), np.float32)
+    def _sums(self, hot: dict[str, Ints], numbers: NDArray[np.float32]) -> NDArray[np.float32]:
+        sums, first = np.zeros((len(self._layout.sliced), 1 + numbers.shape[1])), 0
+        for name in self._layout.slices:
+            kernels.sum_slices(numbers, hot[name], sums[first:])
+            first += len(self._layout.hots[name])
+        return sums.astype(np.float32)
 
     # Snapshots
 
