@@ -68,7 +68,7 @@ class Distributions:
         said = []
         for case in [case for case in self.cases if case.kind == "predictions" or case.version < version]:
             if not case.silent:
-                self.panel.adopt(case.tables)
+                self.panel.adopt(case.tables, self.panel.blocks - case.raised + 1)
                 said.append(self._close(case, source, reason))
         self.cases = [case for case in self.cases if not case.silent]
         mine = self._of.get("predictions", [])

@@ -24,7 +24,7 @@ from services.runtime.alerts import Place
 
 SPANS = np.array([2, 8, 24], np.int64)  # blocks
 WAVES = 32
-FREEDOM = 8.0  # degrees that the distance has at least: it is spread over more directions than that
+FREEDOM = 12.0  # degrees that the distance has at least: it is spread over more directions than that
 FAR = 5.0  # deviations at which rows are clipped
 CALM = 0.5
 

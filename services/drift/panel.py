@@ -103,13 +103,15 @@ class Panel:
             believe(self.null, SPANS)
         return greatest
 
-    def adopt(self, tables: Iterable[int]) -> None:
-        """Let the blocks that are held be what these tables are like. How their statistics swing is kept."""
+    def adopt(self, tables: Iterable[int], newest: int | None = None) -> None:
+        """Let the blocks that are held, or so many, be what these tables are like. How statistics swing is kept."""
+        held = min(newest or self.length, self.length)
+        places = np.array([(self.blocks - 1 - back) % self.length for back in range(held)], np.int64)
         mine = np.array(sorted(tables), np.int64)
         self._kept_from[mine] = self.blocks
-        self._cut(mine)
+        self._cut(mine, places)
         self._refill(mine)
-        self.reference[mine] = self._ring[:, mine].sum(axis=0)
+        self.reference[mine] = self._ring[np.ix_(places, mine)].sum(axis=0)
 
     def _refill(self, tables: Ints) -> None:
         """Count the blocks that are held again, for tables whose edges are others now."""
@@ -229,19 +231,19 @@ class Panel:
         kernels.count_outside(self._quantiles[place], self._ranged, bounds, ROWS, outside)
         return cells
 
-    def _cut(self, tables: Ints) -> None:
+    def _cut(self, tables: Ints, places: Ints) -> None:
         """Set the edges of tables: quantiles of the blocks; a value that is more than a bin has a bin of its own."""
         for j in tables[tables < self._numbers].tolist():
-            edges = cut(self._held(j))
+            edges = cut(self._held(j, places))
             self.filled[j], self.widths[j] = len(edges), len(edges) + 2
             self.edges[j] = np.inf
             self.edges[j, : len(edges)] = edges
         for i in (tables[tables >= self._numbers + self._given] - self._numbers - self._given).tolist():
-            self.bounds[i] = _bounds(self._held(int(self._ranged[i])))
+            self.bounds[i] = _bounds(self._held(int(self._ranged[i]), places))
 
-    def _held(self, number: int) -> NDArray[np.float32]:
-        """Return the values of a number that are held, sorted."""
-        values = np.sort(self._quantiles[:, number].ravel())
+    def _held(self, number: int, places: Ints) -> NDArray[np.float32]:
+        """Return the values of a number that some blocks have, sorted."""
+        values = np.sort(self._quantiles[places, number].ravel())
         return values[: values.size - int(np.isnan(values).sum())]
 
 

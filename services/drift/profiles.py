@@ -30,7 +30,7 @@ class ProfileState(msgspec.Struct):
 
 
 class Profile:
-    """The tables as they were when version `version` became champion."""
+    """The tables as they were when version `version` became champion, or, if later, first known."""
 
     def __init__(self, panel: Panel, tables: Sequence[Table], needed: float) -> None:
         self._panel, self._tables, self._needed = panel, tables, needed
@@ -48,6 +48,8 @@ class Profile:
 
     def fold(self, source: Source) -> list[Signal]:
         """Look at the newest blocks, as often as they are all new ones."""
+        if self.version >= 0 and self._cuts is None and self._panel.ready:
+            self._cuts = self._panel.cuts()
         if self._cuts is None or self._panel.blocks % int(SPANS[-1]):
             return []
         surprise, values, counts = self._panel.against(self._cuts)

@@ -17,7 +17,7 @@ from services.runtime.stream import Stream
 
 ROWS = 200  # of a summary: a delay of at least so much, and a summary's cost is shared by so many
 KEPT = ROWS // 2  # values of a column
-WHOLE = 20  # rows as they are
+WHOLE = 40  # rows as they are
 NO_VERSION = -1
 
 

@@ -1,0 +1,68 @@
+"""Signals become alerts: each raised once, updated when there is news, resolved when calm."""
+
+from typing import Any
+
+import msgspec
+
+from services.drift.alarms import Alarms
+from services.drift.signals import Signal
+from services.runtime.alerts import Explained, Place
+
+
+def place(offset: int) -> Place:
+    return Place(offset * 10, "s.scored", 0, offset)
+
+
+def signal(at: int, strength: float = 1.0, *, on: bool = True, calm: bool = False, **more: Any) -> Signal:
+    said = {"kind": "features", "subject": "x", "statistic": "psi", "reason": "moved", "since": place(3)} | more
+    return msgspec.convert({**said, "on": on, "calm": calm, "strength": strength, "at": place(at)}, Signal)
+
+
+def events(alarms: Alarms, *signals: Signal) -> list[str]:
+    return [alert.event for alert in alarms.fold(signals)]
+
+
+def test_an_alert_is_raised_once() -> None:
+    """However often a monitor is on, there is one alert; and none where it is not on."""
+    alarms = Alarms()
+    assert events(alarms, signal(4, on=False), signal(4, on=False, calm=True)) == []
+    assert events(alarms, *(signal(at) for at in range(5, 30))) == ["raised"]
+
+
+def test_an_alert_is_updated_when_there_is_news() -> None:
+    """Twice the strength that was told last, a graver severity, another name among the first: these are news."""
+    alarms = Alarms()
+    assert events(alarms, signal(4), signal(5, 1.9), signal(6, 2.0)) == ["raised", "updated"]
+    assert events(alarms, signal(7, 3.9), signal(8, 4.0)) == ["updated"]
+    assert events(alarms, signal(9, severity="critical"), signal(10, severity="critical")) == ["updated"]
+    named = [Explained("y", "psi", 1.0)]
+    assert events(alarms, signal(11, features=named), signal(12, features=named)) == ["updated"]
+
+
+def test_between_on_and_calm_an_alert_stands() -> None:
+    """Hysteresis: what is neither on nor calm changes nothing, and calm resolves, once."""
+    alarms = Alarms()
+    assert events(alarms, signal(4), signal(5, on=False), signal(6)) == ["raised"]
+    calm = signal(7, on=False, calm=True, reason="as before")
+    (resolved,) = alarms.fold([calm, calm])
+    assert (resolved.event, resolved.number, resolved.reason, resolved.at) == ("resolved", 1, "as before", place(7))
+    assert not alarms.standing()
+
+
+def test_ids_are_of_what_and_since_where() -> None:
+    """The id says kind, subject, slice and where it began; the same place again has another id."""
+    alarms = Alarms()
+    (first,) = alarms.fold([signal(4, slice="carrier=DL")])
+    assert first.id == "features:x:carrier=DL:0-3"
+    alarms.fold([signal(5, on=False, calm=True, slice="carrier=DL")])
+    (second,) = alarms.fold([signal(6, slice="carrier=DL")])
+    assert second.id == "features:x:carrier=DL:0-6"
+    assert first.key != second.key
+
+
+def test_each_subject_has_its_own_alert() -> None:
+    """Kind, subject and slice tell alerts apart."""
+    alarms = Alarms()
+    told = [signal(4), signal(4, subject="y"), signal(4, kind="range"), signal(4, slice="a=b")]
+    assert events(alarms, *told) == ["raised"] * 4
+    assert len({alert.id for alert in alarms.standing()}) == 4
