@@ -194,7 +194,7 @@ def _config(kind: str) -> dict[str, str]:
     """Return a topic's settings: the broker's clock on what clients write, room for what services make of it."""
     if kind in ("events", "labels"):
         return {"message.timestamp.type": "LogAppendTime"}
-    compacted = {"cleanup.policy": "compact"} if kind == "models" else {}
+    compacted = {"cleanup.policy": "compact"} if kind in ("models", "alerts") else {}
     return {"max.message.bytes": str(LARGEST_MESSAGE)} | compacted
 
 

@@ -11,10 +11,13 @@ from services.runtime.errors import ConfigError
 from services.runtime.grammar import Duration, OneHot, Operator, Pipeline
 
 ENGINE = 3  # raised whenever the same definition would give other feature bytes, or a state that is laid out otherwise
-TOPICS = ("events", "labels", "late", "dead-letter", "features", "scored", "predictions", "examples", "models")
+TOPICS = (
+    *("events", "labels", "late", "dead-letter", "features", "scored", "predictions", "examples", "models"),
+    *("summaries", "alerts", "commands"),
+)
 MOST_LATE = 100  # windows
 LARGEST_MESSAGE = 16 << 20  # bytes, on the topics that services write
-UNPARTITIONED = ("dead-letter", "late", "examples", "models")  # one partition: a total order
+UNPARTITIONED = ("dead-letter", "late", "examples", "models", "summaries", "alerts", "commands")  # 1: a total order
 
 
 class Stream(msgspec.Struct, frozen=True):
