@@ -96,6 +96,10 @@ class Health:
         changed = (known is None, not left) != (partitions is None, not restoring)
         self._share = (partitions, restoring, self.clock.now() if changed else since)
 
+    @property
+    def partitions(self) -> tuple[int, ...] | None:
+        return self._share[0]
+
     def report(self) -> Report:
         now = self.clock.now()
         partitions, restoring, _ = self._share

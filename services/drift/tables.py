@@ -1,0 +1,148 @@
+"""The tables of the application, and the folds whose states they keep: where Faust's state ends and ours begins.
+
+A table is told of a change by an assignment alone, so states are put into it whole. Its keys are partitions; what a
+process holds of partitions that it has no longer is not looked at.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import faust
+
+from services.drift.core import DriftCore, ScoredReducer
+from services.drift.folding import Folds, told
+from services.drift.hours import HOUR_S, Hours
+from services.drift.settings import SERVICE, DriftSettings
+from services.runtime.clock import Clock
+from services.runtime.records import Record
+from services.runtime.stream import Stream
+
+REDUCERS = {"scored": ScoredReducer}  # of what is read, and comes to summaries
+STATE, HOURS = "state", "hours"
+
+
+def changelogs(stream: Stream, partitions: Mapping[str, int]) -> dict[str, int]:
+    """Return the name of each changelog topic, and how many partitions it has: those of its source."""
+    names = {changelog(stream, kind, STATE): number for kind, number in partitions.items()}
+    counted = {kind: number for kind, number in partitions.items() if kind != "summaries"}
+    return names | {changelog(stream, kind, HOURS): number for kind, number in counted.items()}
+
+
+def changelog(stream: Stream, kind: str, what: str) -> str:
+    return f"{stream.name}.{SERVICE}-{kind}-{what}-changelog"
+
+
+class Tables:
+    """The states of all that is read, by its kind."""
+
+    def __init__(
+        self, app: faust.App, stream: Stream, settings: DriftSettings, partitions: Mapping[str, int], clock: Clock
+    ) -> None:
+        self._app, self._stream = app, stream
+        rules = f"{stream.feature_set}/{stream.drift_rule}"
+        self._folds = {kind: Folds(_builder(stream, kind), rules, settings.save_every_s, clock) for kind in partitions}
+        self._states = {kind: self._table(kind, STATE, number, bytes) for kind, number in partitions.items()}
+        self._topics: dict[str, Any] = {}
+        self.hours = {kind: self._hours(kind, number) for kind, number in partitions.items() if kind != "summaries"}
+
+    def raw(self, topic: str) -> Any:  # noqa: ANN401 - Faust's topic
+        """Return a topic of the stream as Faust has it: bytes."""
+        if topic not in self._topics:
+            raw = {"key_type": bytes, "value_type": bytes, "key_serializer": "raw", "value_serializer": "raw"}
+            self._topics[topic] = self._app.topic(topic, **raw)
+        return self._topics[topic]
+
+    def on_recovered(self, call: Callable[[], Awaitable[None]]) -> None:
+        """Have this called once all tables are what they were, before anything is read."""
+        self._states["summaries"].on_recover(call)
+
+    def forget(self) -> None:
+        for folds in self._folds.values():
+            folds.forget()
+        for hours in self.hours.values():
+            hours.forget()
+
+    def open(self, kind: str, partition: int) -> Any:  # noqa: ANN401 - each kind has its own fold
+        return self._folds[kind].open(partition, self._states[kind].get(str(partition)))
+
+    def running(self, kind: str) -> list[Any]:
+        return self._folds[kind].running
+
+    async def folded(self, kind: str, record: Record, told: int = 0) -> None:
+        """Note that what a record makes is durable; every so often, put the state into the table.
+
+        The hours are durable before the state that has them: they can tell what they have, and it is left out.
+        """
+        folds, partition = self._folds[kind], record.partition
+        folds.note(partition, record.offset)
+        if not folds.due(partition):
+            return
+        if kind in self.hours:
+            self.hours[kind].save(partition)
+            await self._app.producer.flush()
+        self._states[kind][str(partition)] = folds.save(partition, told)
+
+    def resume_at(self, kind: str, partition: int) -> int:
+        found = self._folds[kind].read(self._states[kind].get(str(partition)))
+        return found.next if found else 0
+
+    def told(self, partition: int) -> int:
+        """Return the offset in `alerts` before which all was delivered when the state was saved."""
+        return told(self._states["summaries"].get(str(partition)))
+
+    def behind(self) -> dict[str, int]:
+        """Return by topic how many records are there that are not folded; a transaction's end counts as one."""
+        found = {}
+        for kind, folds in self._folds.items():
+            name = self._stream.topic(kind)
+            ends = {p: self._app.consumer.highwater(faust.TP(name, p)) for p in folds.positions}
+            found[kind] = sum(max((ends[p] or 0) - due, 0) for p, due in folds.positions.items())
+        return found
+
+    def _table(self, kind: str, what: str, partitions: int, value: type | None) -> Any:  # noqa: ANN401
+        table = self._app.Table(f"{kind}-{what}", partitions=partitions, key_type=str, value_type=value)
+        self._name(table, kind, what, partitions)
+        return table
+
+    def _hours(self, kind: str, partitions: int) -> Hours:
+        table = self._app.Table(f"{kind}-{HOURS}", partitions=partitions, value_type=dict, default=dict)
+        windows = table.tumbling(HOUR_S)
+        self._name(table, kind, HOURS, partitions)
+        return Hours(windows)
+
+    def _name(self, table: Any, kind: str, what: str, partitions: int) -> None:  # noqa: ANN401
+        table.changelog_topic = self._app.topic(
+            changelog(self._stream, kind, what),
+            key_type=table.key_type,
+            value_type=table.value_type,
+            key_serializer=table.key_serializer,
+            value_serializer=table.value_serializer,
+            partitions=partitions,
+            compacting=True,
+            acks=False,
+            internal=True,
+            maxsize=131_072,
+            allow_empty=True,
+        )
+
+
+def _builder(stream: Stream, kind: str) -> Callable[[int], Any]:
+    if kind == "summaries":
+        return lambda _: DriftCore(stream)
+    if kind in REDUCERS:
+        return lambda partition: REDUCERS[kind](stream, partition)
+    return lambda _: Passed()
+
+
+class Passed:
+    """Folds nothing: of a topic of which only the hours are counted."""
+
+    def fold(self, record: Record) -> list[bytes]:
+        del record
+        return []
+
+    def snapshot(self) -> bytes:
+        return b""
+
+    def restore(self, state: bytes) -> None:
+        del state
