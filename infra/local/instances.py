@@ -11,8 +11,8 @@ from pathlib import Path
 from infra.local.brokers import free_ports
 from infra.local.processes import Child, Children
 
-SERVICES = ("ingestion", "features", "inference", "labels", "learner", "trainer", "rollout")
-_ONE = "ingestion"  # it owns the HTTP port
+SERVICES = ("ingestion", "features", "inference", "labels", "learner", "trainer", "rollout", "drift")
+_ONE = ("ingestion", "drift")  # each owns an HTTP port
 
 
 def parse(text: str) -> dict[str, int]:
@@ -34,8 +34,8 @@ def check(counts: Mapping[str, int]) -> None:
             raise ValueError(f"no service {service!r} to have instances of; there are {', '.join(SERVICES)}")
         if count < 1:
             raise ValueError(f"a run needs at least one instance of {service}, not {count}")
-        if service == _ONE and count > 1:
-            raise ValueError(f"{_ONE} owns the HTTP port, so it can have one instance only, not {count}")
+        if service in _ONE and count > 1:
+            raise ValueError(f"{service} owns an HTTP port, so it can have one instance only, not {count}")
 
 
 class Instances:

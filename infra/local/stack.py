@@ -25,7 +25,7 @@ from services.runtime.signing import make_keys
 from services.runtime.stream import LARGEST_MESSAGE, TOPICS, UNPARTITIONED, Stream
 
 REPOSITORY = Path(__file__).parents[2]
-PORT = 8080
+PORT, DRIFT_PORT = 8080, 8081
 READY_S = 60.0
 _EMBEDDED = {"THALWEG_SESSION_TIMEOUT_MS": "3000"}  # Tansu lets a group's first member wait for half of it
 
@@ -152,7 +152,7 @@ class Stack:
         return {self.stream.topic(kind): spec(kind) for kind in TOPICS}
 
     def _start_services(self, triton_address: str) -> None:
-        port = _port()
+        port = _port(PORT)
         self.ingestion = f"http://127.0.0.1:{port}"
         environment = {
             **os.environ,
@@ -163,6 +163,7 @@ class Stack:
             **(_EMBEDDED if self.broker.kind == "embedded" else {}),
             "THALWEG_INFERENCE_TRITON": triton_address,
             "THALWEG_INGESTION_PORT": str(port),
+            "THALWEG_DRIFT_PORT": str(_port(DRIFT_PORT)),
             **self.options.settings,
         }
         self.instances = Instances(self.children, environment, REPOSITORY)
@@ -208,11 +209,11 @@ def read_running(run_dir: Path, stream: str) -> Running | None:
     return running
 
 
-def _port() -> int:
+def _port(usual: int) -> int:
     """Return the port that the README names, or another if that one is taken."""
     with socket.socket() as probe:
         try:
-            probe.bind(("127.0.0.1", PORT))
+            probe.bind(("127.0.0.1", usual))
         except OSError:
             return brokers.free_ports(1)[0]
-    return PORT
+    return usual

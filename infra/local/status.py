@@ -19,6 +19,7 @@ INPUTS = {  # what each service's consumer group reads
     "learner": ("examples",),
     "trainer": ("examples",),
     "rollout": ("examples",),
+    "drift": ("scored", "examples", "summaries"),
 }
 WORDS = {"label": "in time", "timeout": "never came", "corrected": "corrections", "unmet": "without a prediction"}
 PATIENCE_S = 3.0

@@ -23,6 +23,7 @@ from services.runtime.stream import Stream
 
 log = logging.getLogger(__name__)
 END_S = 3.0  # what is durable is durable by then: more than a farewell to the broker is not waited for
+LOOK_S = 0.2
 CHATTY = ("faust", "mode", "aiokafka", "aiohttp", "httpx")
 
 
@@ -30,8 +31,7 @@ def serve(
     name: str, settings: DriftSettings, stream: Stream, inputs: Sequence[str], judge: Judge, health: Health
 ) -> None:
     """Run the application over its inputs until SIGTERM or SIGINT."""
-    for chatty in CHATTY:
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    _hush(logging.WARNING)
     (settings.data / name).mkdir(parents=True, exist_ok=True)  # where Faust may keep tables; ours are in memory
     health.enter(CONNECT)
     with closing(KafkaHistory(settings)) as history:
@@ -39,6 +39,13 @@ def serve(
     changelogs.create(settings, names(stream, partitions))
     log.info("%s started, process %d", name, os.getpid())
     asyncio.run(_run(settings, stream, partitions, judge, health))
+
+
+def _hush(level: int) -> None:
+    """Have the libraries' loggers, some of which have a level of their own, say only what is this grave."""
+    for name in logging.root.manager.loggerDict:
+        if name.partition(".")[0] in CHATTY:
+            logging.getLogger(name).setLevel(level)
 
 
 async def _run(
@@ -55,6 +62,7 @@ async def _run(
             await _first(stop, drift)
         finally:
             health.enter(STOP)
+            _hush(logging.CRITICAL)  # what is in the middle of something is cut off, and Faust says so at length
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(drift.app.stop(), END_S)
             health.enter(ENDED)
@@ -75,7 +83,8 @@ async def _first(stop: asyncio.Event, drift: Drift) -> None:
 
 async def _until_it_ends(drift: Drift) -> None:
     await drift.app.start()
-    await drift.app.wait_for_stopped(asyncio.Event())
+    while not drift.app.should_stop:
+        await asyncio.sleep(LOOK_S)
 
 
 def _ours(error: BaseException | None) -> ThalwegError:

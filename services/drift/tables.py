@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import faust
+from faust.types import TP
 
 from services.drift.core import DriftCore, ScoredReducer
 from services.drift.folding import Folds, told
@@ -95,7 +96,7 @@ class Tables:
         found = {}
         for kind, folds in self._folds.items():
             name = self._stream.topic(kind)
-            ends = {p: self._app.consumer.highwater(faust.TP(name, p)) for p in folds.positions}
+            ends = {p: self._app.consumer.highwater(TP(name, p)) for p in folds.positions}
             found[kind] = sum(max((ends[p] or 0) - due, 0) for p, due in folds.positions.items())
         return found
 

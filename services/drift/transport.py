@@ -5,12 +5,16 @@ committed, and fetches already before it has sought. So where to read on is aske
 partitions wait until they were sought: a fold never sees a record that does not follow on its state.
 """
 
+import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Protocol, cast
 
+from aiokafka.errors import UnknownError
 from faust.transport.drivers import aiokafka
 from faust.types import TP
 from faust.types.transports import ConsumerT, ProducerT
+
+log = logging.getLogger(__name__)
 
 
 class Share(Protocol):
@@ -84,10 +88,21 @@ class Consumer(aiokafka.Consumer):
 
 
 class Producer(aiokafka.Producer):
-    """Writes without duplicates where an answer was lost."""
+    """Writes without duplicates where an answer was lost; the embedded broker gives aiokafka no number for that."""
+
+    _idempotent = True
 
     def _settings_extra(self) -> Mapping[str, Any]:
-        return {"enable_idempotence": True}
+        return {"enable_idempotence": self._idempotent}
+
+    async def on_start(self) -> None:
+        try:
+            await super().on_start()
+        except UnknownError:
+            log.info("the broker numbers no producers: what it takes without saying so may be there twice")
+            await self._ensure_producer().stop()
+            self._idempotent = False
+            await super().on_start()
 
 
 class Transport(aiokafka.Transport):
