@@ -26,6 +26,7 @@ def main() -> int:
         found = run(Path(folder), *wanted, lambda said: print(said, flush=True))
     rows = ", ".join(f"{number} rows of {kind}" for kind, number in found.rows.items())
     print(f"{found.kills} kills; {rows}; {found.summaries} summaries, {found.again} of them written again")
+    print(f"{found.went_on} starts went on from a saved state")
     print(f"{found.alerts} alerts, all there {found.done_s} s after the last kill")
     for violation in found.violations:
         print(f"  {violation}")

@@ -7,6 +7,7 @@ count once, and alerts that were there before are not written.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -24,6 +25,7 @@ from services.runtime.health import READ, Health
 from services.runtime.records import Outgoing, Record
 from services.runtime.stream import LARGEST_MESSAGE, Stream
 
+log = logging.getLogger(__name__)
 TICK_S = 0.5
 BUFFER = 64  # records that wait for an agent
 
@@ -155,6 +157,7 @@ class Drift:
         """Go on from what is saved: what is in memory may be of partitions that others have had since."""
         self.tables.forget()
         self.judge.forget()
+        log.info("goes on from %s", self.tables.places())
         self.app.consumer.recovered()
         self.health.own(self.health.partitions, {})
 

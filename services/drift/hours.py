@@ -33,8 +33,9 @@ class Hours:
         hours, rows = np.unique(times // (HOUR_S * 1_000_000), return_counts=True)
         for hour, n in zip(hours.tolist(), rows.tolist(), strict=True):
             place = partition, hour
-            upto = self._upto.get(place, self._stored(place)["upto"])
-            if offset > upto:
+            if place not in self._upto:
+                self._upto[place] = self._stored(place)["upto"]
+            if offset > self._upto[place]:
                 self._added[place] += n
                 self._upto[place] = offset
 
@@ -51,13 +52,15 @@ class Hours:
         found: defaultdict[int, int] = defaultdict(int)
         for partition, hour in self._keys():
             found[hour] += self._stored((partition, hour))["rows"]
+        for (_, hour), rows in self._added.items():
+            found[hour] += rows
         return {str(hour * HOUR_S): found[hour] for hour in sorted(found)[-KEPT:]}
 
     def _keys(self) -> list[tuple[int, int]]:
         return [(int(key), round(began / HOUR_S)) for key, (began, _) in self._windows.table]
 
     def _stored(self, place: tuple[int, int]) -> Mapping[str, int]:
-        found: Mapping[str, int] = self._at(place)[str(place[0])].current()
+        found: Mapping[str, int] = self._at(place)[str(place[0])].value()
         return found or {"rows": 0, "upto": -1}
 
     def _at(self, place: tuple[int, int]) -> Any:  # noqa: ANN401

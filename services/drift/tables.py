@@ -87,6 +87,11 @@ class Tables:
         found = self._folds[kind].read(self._states[kind].get(str(partition)))
         return found.next if found else 0
 
+    def places(self) -> str:
+        """Say from where on each topic is read, for the log."""
+        found = {f"{kind}[{p}]": self.resume_at(kind, int(p)) for kind, table in self._states.items() for p in table}
+        return ", ".join(f"{where} at {offset}" for where, offset in sorted(found.items())) or "the beginning"
+
     def told(self, partition: int) -> int:
         """Return the offset in `alerts` before which all was delivered when the state was saved."""
         return told(self._states["summaries"].get(str(partition)))
@@ -100,24 +105,24 @@ class Tables:
             found[kind] = sum(max((ends[p] or 0) - due, 0) for p, due in folds.positions.items())
         return found
 
-    def _table(self, kind: str, what: str, partitions: int, value: type | None) -> Any:  # noqa: ANN401
-        table = self._app.Table(f"{kind}-{what}", partitions=partitions, key_type=str, value_type=value)
-        self._name(table, kind, what, partitions)
-        return table
+    def _table(self, kind: str, what: str, partitions: int, value: type, default: type | None = None) -> Any:  # noqa: ANN401
+        """Make a table. Faust notes the changelog of a table when it is made: given later, it would never be read."""
+        log = self._changelog(kind, what, partitions, value)
+        more = {"partitions": partitions, "value_type": value, "changelog_topic": log}
+        return self._app.Table(f"{kind}-{what}", default=default, **more)
 
     def _hours(self, kind: str, partitions: int) -> Hours:
-        table = self._app.Table(f"{kind}-{HOURS}", partitions=partitions, value_type=dict, default=dict)
+        table = self._table(kind, HOURS, partitions, dict, dict)
         windows = table.tumbling(HOUR_S)
-        self._name(table, kind, HOURS, partitions)
+        table.changelog_topic = self._changelog(kind, HOURS, partitions, dict)  # a window takes it away
         return Hours(windows)
 
-    def _name(self, table: Any, kind: str, what: str, partitions: int) -> None:  # noqa: ANN401
-        table.changelog_topic = self._app.topic(
+    def _changelog(self, kind: str, what: str, partitions: int, value: type) -> Any:  # noqa: ANN401
+        return self._app.topic(
             changelog(self._stream, kind, what),
-            key_type=table.key_type,
-            value_type=table.value_type,
-            key_serializer=table.key_serializer,
-            value_serializer=table.value_serializer,
+            value_type=value,
+            key_serializer="json",
+            value_serializer="raw" if value is bytes else "json",
             partitions=partitions,
             compacting=True,
             acks=False,
