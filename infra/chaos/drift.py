@@ -27,7 +27,7 @@ from infra.local.processes import Child, Children
 from infra.local.replayer import Timed, records
 from infra.local.stack import REPOSITORY
 from services.drift.core import DriftCore
-from services.drift.hours import HOUR_S
+from services.drift.hours import HOUR_S, KEPT
 from services.drift.summaries import Source, decode_summary
 from services.drift.tables import REDUCERS
 from services.features.core import FeaturesCore
@@ -240,11 +240,11 @@ class _Found:
         return len(found)
 
     def _judge_hours(self) -> None:
-        newest = 48
         for kind, told in self._view("hours").items():
-            expected = {hour: self._hours[kind][hour] for hour in sorted(self._hours[kind], key=int)[-newest:]}
+            oldest = max(map(int, self._hours[kind])) - (KEPT - 1) * HOUR_S
+            expected = {hour: n for hour, n in self._hours[kind].items() if int(hour) >= oldest}
             wrong = {hour: (n, told.get(hour, 0)) for hour, n in expected.items() if told.get(hour, 0) != n}
-            if wrong:
+            if wrong or not told.keys() <= expected.keys():
                 self._violations.append(f"hours of {kind} have other rows than were sent: {wrong}")
 
     def _view(self, part: str) -> Any:  # noqa: ANN401 - JSON

@@ -41,20 +41,28 @@ class Hours:
 
     def save(self, partition: int) -> None:
         """Put what was counted into the table. In a stream's iteration only, as Faust wants it."""
-        for place in [place for place in self._added if place[0] == partition]:
-            rows = self._stored(place)["rows"] + self._added.pop(place)
-            self._at(place)[str(partition)] = {"rows": rows, "upto": self._upto.pop(place)}
-        for old in sorted(hour for kept, hour in self._keys() if kept == partition)[:-KEPT]:
-            del self._at((partition, old))[str(partition)]
+        stored = [hour for kept, hour in self._keys() if kept == partition]
+        fresh = [hour for mine, hour in self._added if mine == partition]
+        oldest = max([*stored, *fresh], default=0) - KEPT + 1
+        for hour in fresh:
+            place = partition, hour
+            added, upto = self._added.pop(place), self._upto.pop(place)
+            if hour >= oldest:
+                rows = self._stored(place)["rows"] + added
+                self._at(place)[str(partition)] = {"rows": rows, "upto": upto}
+        for hour in stored:
+            if hour < oldest:
+                del self._at((partition, hour))[str(partition)]
 
     def view(self) -> dict[str, int]:
-        """Return the rows of each hour, by the second at which it begins, the oldest first."""
+        """Return the rows of each of the newest hours, by the second at which it begins, the oldest first."""
         found: defaultdict[int, int] = defaultdict(int)
         for partition, hour in self._keys():
             found[hour] += self._stored((partition, hour))["rows"]
         for (_, hour), rows in self._added.items():
             found[hour] += rows
-        return {str(hour * HOUR_S): found[hour] for hour in sorted(found)[-KEPT:]}
+        oldest = max(found, default=0) - KEPT + 1
+        return {str(hour * HOUR_S): found[hour] for hour in sorted(found) if hour >= oldest}
 
     def _keys(self) -> list[tuple[int, int]]:
         return [(int(key), round(began / HOUR_S)) for key, (began, _) in self._windows.table]

@@ -105,19 +105,24 @@ class Tables:
             found[kind] = sum(max((ends[p] or 0) - due, 0) for p, due in folds.positions.items())
         return found
 
-    def _table(self, kind: str, what: str, partitions: int, value: type, default: type | None = None) -> Any:  # noqa: ANN401
-        """Make a table. Faust notes the changelog of a table when it is made: given later, it would never be read."""
+    def _table(
+        self, kind: str, what: str, partitions: int, value: type | None, default: type | None = None
+    ) -> Any:  # noqa: ANN401 - Faust's table
+        """Make a table. Faust notes the changelog of a table when it is made: given later, it would never be read.
+
+        A type of JSON would be taken for a record of Faust at recovery, and what can't be read is passed over.
+        """
         log = self._changelog(kind, what, partitions, value)
         more = {"partitions": partitions, "value_type": value, "changelog_topic": log}
         return self._app.Table(f"{kind}-{what}", default=default, **more)
 
     def _hours(self, kind: str, partitions: int) -> Hours:
-        table = self._table(kind, HOURS, partitions, dict, dict)
+        table = self._table(kind, HOURS, partitions, None, dict)
         windows = table.tumbling(HOUR_S)
-        table.changelog_topic = self._changelog(kind, HOURS, partitions, dict)  # a window takes it away
+        table.changelog_topic = self._changelog(kind, HOURS, partitions, None)  # a window takes it away
         return Hours(windows)
 
-    def _changelog(self, kind: str, what: str, partitions: int, value: type) -> Any:  # noqa: ANN401
+    def _changelog(self, kind: str, what: str, partitions: int, value: type | None) -> Any:  # noqa: ANN401
         return self._app.topic(
             changelog(self._stream, kind, what),
             value_type=value,
