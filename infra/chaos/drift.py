@@ -45,7 +45,7 @@ from services.runtime.stream import Stream, load_stream
 SCHEMAS = REPOSITORY / "schemas"
 PARTITIONS = 3
 SLICE = 60  # events of a message
-LONGEST_S = 6.0  # from a start to a kill: it may hit the start, the recovery, a fold, a write or a save
+LONGEST_S = 12.0  # from a start to a kill: it may hit the start, the recovery, a fold, a write or a save
 PATIENCE_S = 120.0
 ABORTED = 0.3  # of the transactions
 READ = ("scored", "examples")
@@ -113,7 +113,12 @@ def hash_of(key: str) -> int:
 
 
 def _read(
-    stream: Stream, kind: str, due: Sequence[Timed], partition: int, offsets: Iterator[int], changed: bool  # noqa: FBT001
+    stream: Stream,
+    kind: str,
+    due: Sequence[Timed],
+    partition: int,
+    offsets: Iterator[int],
+    changed: bool,  # noqa: FBT001
 ) -> list[Record]:
     topic, found = stream.topic(f"{kind}s"), [record for _, of, record in due if of == kind]
     if changed and kind == "event":
@@ -226,7 +231,9 @@ class _Found:
             if found.setdefault(place(summary), summary) != summary:
                 self._violations.append(f"two different summaries of {place(summary)}")
         if found != expected:
-            wrong = sorted({*found} ^ {*expected}) or [where for where, made in found.items() if made != expected[where]]
+            wrong = sorted({*found} ^ {*expected}) or [
+                where for where, made in found.items() if made != expected[where]
+            ]
             self._violations.append(f"{len(found)} summaries for {len(expected)}; differ: {wrong[:5]}")
         return len(log) - len(found)
 

@@ -1,6 +1,5 @@
-"""Drift: whether the stream is still what it was, told from every event, at the same cost whatever the rate.
+"""Drift: says when the world has changed, since when, and what has.
 
-Reads `scored`, `examples`; writes `summaries` and, folded from these alone, `alerts`; keeps windows of counts and what
-the stream was like while nothing changed. A summary seen twice counts once.
-Start here: `core.py`, then `reducing.py`, `distributions.py`; `kernels.py` has the statistics, `alarms.py` the alerts.
+Reads `scored`, `examples`, `summaries`, `commands`, `alerts`; writes `summaries`, `alerts`; keeps folds and hours, in
+tables. A summary seen twice counts once; alerts are a function of the log of summaries. Start here: `core.py`.
 """

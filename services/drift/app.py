@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import faust
 from faust.types import TP
@@ -20,7 +20,7 @@ from services.drift.judging import Judge
 from services.drift.settings import SERVICE, DriftSettings
 from services.drift.summing import Summing
 from services.drift.tables import Tables
-from services.drift.transport import Transport
+from services.drift.transport import Consumer, Transport
 from services.runtime.health import READ, Health
 from services.runtime.records import Outgoing, Record
 from services.runtime.stream import LARGEST_MESSAGE, Stream
@@ -158,13 +158,11 @@ class Drift:
         self.tables.forget()
         self.judge.forget()
         log.info("goes on from %s", self.tables.places())
-        self.app.consumer.recovered()
+        cast(Consumer, self.app.consumer).recovered()
         self.health.own(self.health.partitions, {})
 
 
 def read(message: Any) -> Record:  # noqa: ANN401 - Faust's message
     """Return the record of a message."""
     headers, when = list(message.headers or []), round(message.timestamp * 1000)
-    return Record(
-        message.topic, message.partition, message.offset, message.key, message.value or b"", when, headers
-    )
+    return Record(message.topic, message.partition, message.offset, message.key, message.value or b"", when, headers)

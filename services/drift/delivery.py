@@ -2,7 +2,7 @@
 
 Nothing waits for a receiver. What is due is kept in order, at most `MOST` records; a receiver that fails is tried again
 after longer and longer, and a record that it does not take for too long is given up. A webhook may get one twice, after
-a crash or where its answer was lost: `id` and `number` say so. One that answers 4xx does not want it, and is not asked again.
+a crash or where its answer was lost: `id` and `number` say so. One that answers 4xx does not want it.
 """
 
 import datetime as dt
@@ -158,7 +158,7 @@ class Delivery:
 
 
 def translated(alert: Alert, settings: DriftSettings, now: dt.datetime) -> dict[str, Any]:
-    """Return an alert as Alertmanager takes it. Labels name it; where the severity among them changes, the former lapses."""
+    """Return an alert as Alertmanager takes it. Its labels name it: with another severity the former one lapses."""
     began = dt.datetime.fromtimestamp(alert.since.time / 1e6, dt.UTC)
     stands = dt.timedelta(seconds=STANDS * settings.resend_s)
     labels = {"alertname": "ThalwegDrift", "id": alert.id, "stream": settings.stream, "kind": alert.kind}

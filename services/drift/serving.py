@@ -7,6 +7,7 @@ import os
 import signal
 from collections.abc import Sequence
 from contextlib import closing
+from typing import Any
 
 import httpx
 
@@ -72,7 +73,8 @@ async def _first(stop: asyncio.Event, drift: Drift) -> None:
     """Return at a signal; raise what ends the application before."""
     app = asyncio.ensure_future(_until_it_ends(drift))
     told = asyncio.ensure_future(stop.wait())
-    await asyncio.wait([app, told, drift.failure], return_when=asyncio.FIRST_COMPLETED)
+    ends: list[asyncio.Future[Any]] = [app, told, drift.failure]
+    await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     if stop.is_set():
         log.info("told to stop")
     elif drift.failure.done():
@@ -83,7 +85,7 @@ async def _first(stop: asyncio.Event, drift: Drift) -> None:
 
 async def _until_it_ends(drift: Drift) -> None:
     await drift.app.start()
-    while not drift.app.should_stop:
+    while not drift.app.should_stop:  # noqa: ASYNC110 - Faust's own waits don't end at a crash
         await asyncio.sleep(LOOK_S)
 
 

@@ -49,7 +49,7 @@ class Tables:
     def raw(self, topic: str) -> Any:  # noqa: ANN401 - Faust's topic
         """Return a topic of the stream as Faust has it: bytes."""
         if topic not in self._topics:
-            raw = {"key_type": bytes, "value_type": bytes, "key_serializer": "raw", "value_serializer": "raw"}
+            raw: Any = {"key_type": bytes, "value_type": bytes, "key_serializer": "raw", "value_serializer": "raw"}
             self._topics[topic] = self._app.topic(topic, **raw)
         return self._topics[topic]
 
@@ -105,9 +105,7 @@ class Tables:
             found[kind] = sum(max((ends[p] or 0) - due, 0) for p, due in folds.positions.items())
         return found
 
-    def _table(
-        self, kind: str, what: str, partitions: int, value: type | None, default: type | None = None
-    ) -> Any:  # noqa: ANN401 - Faust's table
+    def _table(self, kind: str, what: str, partitions: int, value: type | None, default: type | None = None) -> Any:  # noqa: ANN401 - Faust's table
         """Make a table. Faust notes the changelog of a table when it is made: given later, it would never be read.
 
         A type of JSON would be taken for a record of Faust at recovery, and what can't be read is passed over.

@@ -114,5 +114,3 @@ class Transport(aiokafka.Transport):
     def __init__(self, *args: Any, share: Share, fetch_wait_ms: int, **more: Any) -> None:  # noqa: ANN401
         super().__init__(*args, **more)
         self.share, self.fetch_wait_ms = share, fetch_wait_ms
-
-

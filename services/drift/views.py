@@ -1,4 +1,4 @@
-"""What a person may see of the state over HTTP: `/drift`, and each part of it, as JSON. Nothing can be changed there."""
+"""What a person may see of the state over HTTP: `/drift`, and each part of it, as JSON. Nothing is changed there."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
