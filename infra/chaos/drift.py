@@ -47,6 +47,7 @@ PARTITIONS = 3
 SLICE = 60  # events of a message
 LONGEST_S = 12.0  # from a start to a kill: it may hit the start, the recovery, a fold, a write or a save
 PATIENCE_S = 120.0
+QUIET, CHANGED = 14_000, 5000  # events until the world changes first, and then again and again
 ABORTED = 0.3  # of the transactions
 READ = ("scored", "examples")
 
@@ -92,12 +93,12 @@ def _environment(settings: Settings, port: int, health: int) -> dict[str, str]:
 
 
 def load(stream: Stream, events: int) -> Iterator[Outgoing]:
-    """Yield the `scored` and `examples` of real flights, of which every other few thousand are in other units."""
+    """Yield the `scored` and `examples` of real flights, of which some thousands have lost their distance."""
     cores = [(FeaturesCore(stream, p), LabelsCore(stream, p)) for p in range(PARTITIONS)]
     inference, offsets = InferenceCore(stream), count()
     timed = records(SCHEMAS, stream.name, events)
     for part, due in enumerate(iter(lambda: list(islice(timed, SLICE)), [])):
-        changed = (part * SLICE // (events // 6 or 1)) % 2 == 1
+        changed = part * SLICE >= QUIET and (part * SLICE - QUIET) // CHANGED % 2 == 0
         for p, (features, labels) in enumerate(cores):
             mine = [one for one in due if hash_of(one[2][stream.key]) == p]
             events_, told = (_read(stream, kind, mine, p, offsets, changed) for kind in ("event", "label"))
@@ -122,7 +123,7 @@ def _read(
 ) -> list[Record]:
     topic, found = stream.topic(f"{kind}s"), [record for _, of, record in due if of == kind]
     if changed and kind == "event":
-        found = [record | {"distance_mi": record["distance_mi"] * 2} for record in found]
+        found = [one | {"distance_mi": 0} for one in found]
     return [
         Record(topic, partition, next(offsets), one[stream.key].encode(), msgspec.json.encode(one)) for one in found
     ]
