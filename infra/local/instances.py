@@ -12,7 +12,7 @@ from infra.local.brokers import free_ports
 from infra.local.processes import Child, Children
 
 SERVICES = ("ingestion", "features", "inference", "labels", "learner", "trainer", "rollout", "drift")
-_ONE = ("ingestion", "drift")  # each owns an HTTP port
+_ONE = ("ingestion", "drift")  # each owns an HTTP port of its own
 
 
 def parse(text: str) -> dict[str, int]:
@@ -35,7 +35,7 @@ def check(counts: Mapping[str, int]) -> None:
         if count < 1:
             raise ValueError(f"a run needs at least one instance of {service}, not {count}")
         if service in _ONE and count > 1:
-            raise ValueError(f"{service} owns an HTTP port, so it can have one instance only, not {count}")
+            raise ValueError(f"{service} owns the HTTP port, so it can have one instance only, not {count}")
 
 
 class Instances:

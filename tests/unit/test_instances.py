@@ -46,6 +46,7 @@ def test_one_has_the_service_s_name_and_more_are_numbered(instances: Instances) 
         "learner",
         "trainer",
         "rollout",
+        "drift",
     ]
     assert {child.kind for child in instances._children} == set(SERVICES)
 
@@ -96,7 +97,7 @@ def test_what_is_no_count_is_refused(text: str) -> None:
     [
         (
             {"tides": 1},
-            "no service 'tides' .*; there are ingestion, features, inference, labels, learner, trainer, rollout",
+            "no service 'tides' .*; there are ingestion, features, inference, labels, learner, trainer, rollout, drift",
         ),
         ({"features": 0}, "at least one instance of features, not 0"),
         ({"ingestion": 2}, "ingestion owns the HTTP port"),
