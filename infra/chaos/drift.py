@@ -28,7 +28,8 @@ from infra.local.replayer import Timed, records
 from infra.local.stack import REPOSITORY
 from services.drift.core import DriftCore
 from services.drift.hours import HOUR_S, KEPT
-from services.drift.summaries import Source, decode_summary
+from services.drift.messages import decode_summary
+from services.drift.summaries import Source
 from services.drift.tables import REDUCERS
 from services.features.core import FeaturesCore
 from services.inference.core import InferenceCore

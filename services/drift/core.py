@@ -6,18 +6,21 @@ from typing import Any, Protocol
 import msgspec
 
 from services.drift.alarms import Alarms
+from services.drift.example_summaries import ExampleReducer, ExampleSummary
 from services.drift.features import Features
+from services.drift.messages import Summary, decode_summary
+from services.drift.quality import Quality
 from services.drift.reducing import ScoredReducer
 from services.drift.signals import Signal
-from services.drift.summaries import ScoredSummary, Summary, decode_summary
+from services.drift.summaries import ScoredSummary
 from services.runtime.alerts import Alert
 from services.runtime.stream import Stream
 
-__all__ = ["DriftCore", "ScoredReducer"]
+__all__ = ["DriftCore", "ExampleReducer", "ScoredReducer"]
 
 
 class Monitor(Protocol):
-    """Folds the summaries of one kind, in order, and says what it makes of them."""
+    """Folds the summaries that are its business, in order, and says what it makes of them."""
 
     def fold(self, summary: Any) -> list[Signal]: ...  # noqa: ANN401 - each takes its own kind of summary
 
@@ -40,7 +43,12 @@ class DriftCore:
     """The fold of `summaries`. One that was seen before counts once."""
 
     def __init__(self, stream: Stream) -> None:
-        self._monitors: list[tuple[type[Summary], Monitor]] = [(ScoredSummary, Features(stream))]
+        self._quality = Quality(stream, 0.5)  # Features has the other half of the false alarms
+        monitors: list[tuple[tuple[type[Summary], ...], Monitor]] = [
+            ((ScoredSummary,), Features(stream)),
+            ((ScoredSummary, ExampleSummary), self._quality),
+        ]
+        self._monitors = monitors
         self._alarms = Alarms()
         self._seen: dict[tuple[str, int], int] = {}
         self._summaries = 0
@@ -53,7 +61,7 @@ class DriftCore:
             return []
         self._seen[place] = told.source.number
         self._summaries += 1
-        signals = [s for kind, monitor in self._monitors if isinstance(told, kind) for s in monitor.fold(told)]
+        signals = [s for kinds, monitor in self._monitors if isinstance(told, kinds) for s in monitor.fold(told)]
         return self._alarms.fold(signals)
 
     def view(self) -> dict[str, object]:
@@ -62,6 +70,7 @@ class DriftCore:
         return {
             "summaries": self._summaries,
             "partitions": {f"{topic}[{partition}]": number for (topic, partition), number in self._seen.items()},
+            "quality": self._quality.view(),
             "alerts": [msgspec.to_builtins(alert) for alert in standing],
         }
 

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from services.drift import kernels
 from services.drift.kernels import Ints
 from services.drift.layout import SCORES, Layout
-from services.drift.summaries import Answered, ScoredSummary, Source, encode_summary
+from services.drift.messages import encode_summary
+from services.drift.summaries import Answered, ScoredSummary, Source
 from services.runtime.frames import micros, rows
 from services.runtime.records import Record
 from services.runtime.schemas import scored_frame

@@ -4,8 +4,6 @@ Summaries are cut by row count from the partition's beginning on, never by how m
 sequence of them, numbered from 0. Who reads them twice counts `(topic, partition, number)` once.
 """
 
-from typing import TypeAlias
-
 import msgspec
 
 from services.runtime.alerts import Place
@@ -59,16 +57,3 @@ class ScoredSummary(msgspec.Struct, frozen=True, tag="scored", array_like=True):
     whole: bytes
     sums: bytes
     answered: list[Answered] = []
-
-
-Summary: TypeAlias = ScoredSummary  # | those of `examples`
-
-_encoder, _decoder = msgspec.msgpack.Encoder(), msgspec.msgpack.Decoder(Summary)
-
-
-def encode_summary(summary: Summary) -> bytes:
-    return _encoder.encode(summary)
-
-
-def decode_summary(value: bytes) -> Summary:
-    return _decoder.decode(value)

@@ -10,7 +10,7 @@ from typing import Any
 import faust
 from faust.types import TP
 
-from services.drift.core import DriftCore, ScoredReducer
+from services.drift.core import DriftCore, ExampleReducer, ScoredReducer
 from services.drift.folding import Folds, told
 from services.drift.hours import HOUR_S, Hours
 from services.drift.settings import SERVICE, DriftSettings
@@ -18,7 +18,7 @@ from services.runtime.clock import Clock
 from services.runtime.records import Record
 from services.runtime.stream import Stream
 
-REDUCERS = {"scored": ScoredReducer}  # of what is read, and comes to summaries
+REDUCERS: dict[str, Callable[[Stream, int], Any]] = {"scored": ScoredReducer, "examples": ExampleReducer}
 STATE, HOURS = "state", "hours"
 
 
@@ -138,20 +138,4 @@ class Tables:
 def _builder(stream: Stream, kind: str) -> Callable[[int], Any]:
     if kind == "summaries":
         return lambda _: DriftCore(stream)
-    if kind in REDUCERS:
-        return lambda partition: REDUCERS[kind](stream, partition)
-    return lambda _: Passed()
-
-
-class Passed:
-    """Folds nothing: of a topic of which only the hours are counted."""
-
-    def fold(self, record: Record) -> list[bytes]:
-        del record
-        return []
-
-    def snapshot(self) -> bytes:
-        return b""
-
-    def restore(self, state: bytes) -> None:
-        del state
+    return lambda partition: REDUCERS[kind](stream, partition)

@@ -15,6 +15,7 @@ SERVICES = sorted(path.parent.name for path in (ROOT / "services").glob("*/__mai
 PURE = [f"features/{name}.py" for name in ("engine", "state", "kernels", "filling", "times")] + [
     *(f"labels/{name}.py" for name in ("early", "in_memory", "index", "join", "rows")),
     *(f"rollout/{name}.py" for name in ("evidence", "slices", "hedge", "comparison", "judging", "reading", "versions")),
+    *(f"drift/{name}.py" for name in ("detectors", "example_summaries", "messages", "quality", "watching")),
     *(f"drift/{name}.py" for name in ("alarms", "distributions", "features", "joint", "kernels", "layout", "panel")),
     *(f"drift/{name}.py" for name in ("profiles", "reducing", "signals", "slicing", "summaries", "swings", "volume")),
     "drift/watched.py",
@@ -43,7 +44,7 @@ HOMES = {
     "fsspec": {"runtime/remote_store.py"},
     "httpx": {"drift/delivery.py", "drift/serving.py"},
     "mlflow": {"trainer/tracking.py"},
-    "numba": {"drift/kernels.py", "features/kernels.py", "labels/index.py"},
+    "numba": {"drift/detectors.py", "drift/kernels.py", "features/kernels.py", "labels/index.py"},
     "onnx": {"trainer/export.py"},
     "onnxruntime": {"trainer/export.py", "inference/batch_model.py", "replay/versions.py"},
     "river": {"learner/model.py", "runtime/clip.py"},
