@@ -31,6 +31,8 @@ compiled: Callable[[Function], Function] = njit(cache=True, error_model="numpy")
 PSI, KS, JS = range(3)
 STATISTICS = ("psi", "ks", "js")
 KS_MEAN, KS_DEVIATION = math.pi**2 / 12, 0.6323  # of h D^2, and its deviation as a share of that
+SMOOTH = 0.5  # rows that every cell is believed to have had
+POOLED = 10.0  # rows that a partition is believed to have had as all of them together
 PRIOR = 5.0
 ROOM = 2.0  # standard errors
 FAR = 5.0  # deviations beyond which a normal tail is what its density says
@@ -96,7 +98,8 @@ def fold_block(cells: Ints, ring: Ints, position: int, spans: Ints, sums: Ints) 
 def weigh(
     sums: Ints,
     spans: Ints,
-    reference: Floats,
+    shares: Floats,
+    references: Floats,
     widths: Ints,
     asked: NDArray[np.bool_],
     null: Floats,
@@ -109,18 +112,23 @@ def weigh(
 ) -> float:
     """Fill `values` and `surprise` (tables, spans, statistics), -log of the chance; return the greatest surprise.
 
+    `shares` (spans, partitions) is how much of a window is of which partition, `references` (partitions, tables,
+    cells) what each was like.
     `asked` (tables, statistics) says what is asked of a table. `null` (tables, spans, statistics, 3) holds how many
     windows, of those that don't overlap, and the sums of statistic / what the law expects, and of its square; windows
     join `newest`, those of alerted tables with less weight, and `null` itself until it has `warm` blocks of them: then
     the span is believed.
     """
     greatest = 0.0
-    x, mean, before = np.empty(3), np.empty(3), np.empty((3, 2))
+    m = 0.0
+    x, mean, before, expected = np.empty(3), np.empty(3), np.empty((3, 2)), np.empty(sums.shape[2])
     for c in range(widths.shape[0]):
         before[:, 0], before[:, 1] = 1.0, 0.0
         weight = alerted_weight if alerted[c] else 1.0
         for s in range(spans.shape[0]):
-            freedom = _statistics(sums[s, c], reference[c], widths[c], asked[c], x, values[c, s])
+            if s == 0 or (shares[s] != shares[s - 1]).any():
+                m = _expected(shares[s], references[:, c, : widths[c]], expected[: widths[c]])
+            freedom = _statistics(sums[s, c], expected, m, widths[c], asked[c], x, values[c, s])
             mean[PSI], mean[KS], mean[JS] = freedom, KS_MEAN, freedom
             law = math.sqrt(2.0 / freedom)
             for t in range(3):
@@ -137,19 +145,47 @@ def weigh(
 
 
 @compiled
-def _statistics(window: Ints, before: Floats, width: int, asked: NDArray[np.bool_], x: Floats, values: Floats) -> float:
+def one_partition(references: Floats, partition: int) -> Floats:
+    """Return the probability of each cell (partitions, cells) in one partition.
+
+    It is like all of them together as far as little is known of it.
+    """
+    pooled = references.sum(axis=0) + SMOOTH
+    found: Floats = references[partition] + POOLED * pooled / pooled.sum()
+    found /= found.sum()
+    return found
+
+
+@compiled
+def _expected(shares: Floats, references: Floats, expected: Floats) -> float:
+    """Fill the probability of each cell, were the partitions as before, each with its share of the window.
+
+    Return of how many rows that is as good.
+    """
+    variance = 0.0
+    expected[:] = 0.0
+    for partition in range(references.shape[0]):
+        if shares[partition] > 0:
+            expected += shares[partition] * one_partition(references, partition)
+            variance += shares[partition] ** 2 / (references[partition].sum() + POOLED)
+    return 1.0 / variance
+
+
+@compiled
+def _statistics(
+    window: Ints, expected: Floats, m: float, width: int, asked: NDArray[np.bool_], x: Floats, values: Floats
+) -> float:
     """Fill the scaled statistics and the plain ones; return the degrees of freedom, rare cells counting in part."""
-    n, m = 0.0, 0.0
+    n = 0.0
     for k in range(width):
         n += window[k]
-        m += before[k]
-    h, prior, smooth = 1.0 / (1.0 / max(n, 1.0) + 1.0 / max(m, 1.0)), 0.5 * width, 0.5
+    h, prior = 1.0 / (1.0 / max(n, 1.0) + 1.0 / m), 0.5 * width
     psi, js, below, largest, freedom = 0.0, 0.0, 0.0, 0.0, 0.0
     for k in range(width):
-        p = (before[k] + smooth) / (m + smooth * width)
+        p = expected[k]
         q = (window[k] + prior * p) / (n + prior)
         freedom += min(1.0, n * p)
-        below += window[k] / max(n, 1.0) - before[k] / max(m, 1.0)
+        below += window[k] / max(n, 1.0) - p
         largest = max(largest, abs(below))
         log = math.log(q / p)
         psi += (q - p) * log

@@ -29,6 +29,7 @@ class PanelState(msgspec.Struct):
 
     blocks: int
     marks: list[list[int]]
+    partitions: list[int]
     arrays: list[bytes]
 
 
@@ -71,7 +72,8 @@ class Panel:
         self._kept_from, self.alerted = np.zeros(self._tables, np.int64), np.zeros(self._tables, np.bool_)
         self.edges, self.filled = np.full((self._numbers, self._cells), np.inf), np.zeros(self._numbers, np.int64)
         self.widths = np.array([2] * self._numbers + self._widths, np.int64)
-        self.reference = np.zeros((self._tables, self._cells))
+        self._references = np.zeros((0, self._tables, self._cells))  # by partition, in the order of `_partitions`
+        self._partitions: list[int] = []
         self.bounds = np.zeros((len(self._ranged), 2))
         self._ring = np.zeros((self.length, self._tables, self._cells), np.int64)
         self._sums = np.zeros((len(SPANS), self._tables, self._cells), np.int64)
@@ -84,20 +86,21 @@ class Panel:
     def fold(self, quantiles: NDArray[np.float32], missing: Ints, rest: Ints, mark: list[int]) -> float:
         """Take a block; return the greatest surprise in nats."""
         place = self.blocks % self.length
-        leaving = self._ring[place].copy() if self.ready else self._ring[place]
+        leaving, slot = self._ring[place].copy(), self._slot(self._marks[0][1]) if self.ready else 0
         self._quantiles[place], self._missing[place] = quantiles, missing
         self._rest[place, :, : rest.shape[1]] = rest
         self._marks = [*self._marks[-self.length + 1 :], mark]
+        self._slot(mark[1])
         self.blocks += 1
         if self.blocks <= self.length:
             if self.ready:
                 self.adopt(range(self._tables))
             return 0.0
-        kernels.absorb(
-            leaving, self.alerted, self._kept_from, self.blocks - 1 - self.length, self.reference, self._fades
-        )
+        left = self.blocks - 1 - self.length
+        kernels.absorb(leaving, self.alerted, self._kept_from, left, self._references[slot], self._fades)
         kernels.fold_block(self._block(place), self._ring, self.blocks - 1, SPANS, self._sums)
-        held = self._sums, SPANS, self.reference, self.widths, self.asked, self.null[0], self.null[2]
+        before = self._shares(SPANS), self._references
+        held = self._sums, SPANS, *before, self.widths, self.asked, self.null[0], self.null[2]
         greatest: float = kernels.weigh(*held, self._warm, self.alerted, WHILE_ALERTED, self.values, self.surprise)
         if self.blocks % LOT == 0:
             believe(self.null, SPANS)
@@ -111,7 +114,30 @@ class Panel:
         self._kept_from[mine] = self.blocks
         self._cut(mine, places)
         self._refill(mine)
-        self.reference[mine] = self._ring[np.ix_(places, mine)].sum(axis=0)
+        self._references[:, mine] = 0
+        for back, place in enumerate(places.tolist()):
+            self._references[self._slot(self._marks[-1 - back][1]), mine] += self._ring[place, mine]
+
+    @property
+    def reference(self) -> Floats:
+        """What the tables were like, all partitions together."""
+        total: Floats = self._references.sum(axis=0)
+        return total
+
+    def _slot(self, partition: int) -> int:
+        """Return where a partition stands among those that were seen; a new one comes last."""
+        if partition not in self._partitions:
+            self._partitions.append(partition)
+            self._references = np.concatenate([self._references, np.zeros((1, self._tables, self._cells))])
+        return self._partitions.index(partition)
+
+    def _shares(self, spans: Ints) -> Floats:
+        """Return how much of the newest window of each span is of which partition."""
+        shares = np.zeros((len(spans), len(self._partitions)))
+        for row, span in zip(shares, spans.tolist(), strict=True):
+            for mark in self._marks[-span:]:
+                row[self._slot(mark[1])] += 1 / span
+        return shares
 
     def _refill(self, tables: Ints) -> None:
         """Count the blocks that are held again, for tables whose edges are others now."""
@@ -128,12 +154,16 @@ class Panel:
         """
         width = int(self.widths[table])
         span = int(self.surprise[table].max(axis=1).argmax())
-        p = self.reference[table, :width] + 0.5
+        worlds = self._references[:, table, :width]
+        p = np.stack([kernels.one_partition(worlds, slot) for slot in range(len(worlds))])
         q = self._sums[span, table, :width] + 0.5
-        gain = np.log(q / q.sum()) - np.log(p / p.sum())
-        order = [(self.blocks - 1 - i) % self.length for i in range(min(self.blocks, self.length))]
-        gains = np.cumsum(self._ring[order, table, :width] @ gain)
-        return int(gains.argmax()) + 1
+        lifts = q / q.sum() / (self._shares(SPANS)[span] @ p)
+        gains = [
+            float(self._ring[(self.blocks - 1 - back) % self.length, table, :width] @ np.log(lifts))
+            - ROWS * math.log(float(p[self._slot(self._marks[-1 - back][1])] @ lifts))
+            for back in range(len(self._marks))
+        ]
+        return int(np.cumsum(gains).argmax()) + 1
 
     def mark(self, back: int) -> list[int]:
         """Return what was said of the block that many blocks ago, or of the oldest that is known; 1 is the newest."""
@@ -160,10 +190,11 @@ class Panel:
     # Snapshots
 
     def state(self) -> PanelState:
-        return PanelState(self.blocks, self._marks, [array.tobytes() for array in self._arrays()])
+        return PanelState(self.blocks, self._marks, self._partitions, [array.tobytes() for array in self._arrays()])
 
     def load(self, state: PanelState) -> None:
-        self.blocks, self._marks = state.blocks, state.marks
+        self.blocks, self._marks, self._partitions = state.blocks, state.marks, state.partitions
+        self._references = np.zeros((len(self._partitions), self._tables, self._cells))
         for array, held in zip(self._arrays(), state.arrays, strict=True):
             array[...] = np.frombuffer(held, array.dtype).reshape(array.shape)
         if self.ready:
@@ -179,7 +210,7 @@ class Panel:
             self.widths,
             self._kept_from,
             self.alerted,
-            self.reference,
+            self._references,
             self.null,
         ]
 
@@ -187,7 +218,9 @@ class Panel:
 
     def cuts(self) -> Cuts:
         """Return what the tables are like now."""
-        return Cuts(*(array.tobytes() for array in (self.edges, self.filled, self.bounds, self.widths, self.reference)))
+        return Cuts(
+            *(array.tobytes() for array in (self.edges, self.filled, self.bounds, self.widths, self._references))
+        )
 
     def against(self, cuts: Cuts) -> tuple[Floats, Floats, Ints]:
         """Hold the longest span's blocks against what the tables were once: surprise, values, and counts as cut then.
@@ -202,16 +235,22 @@ class Panel:
         newest = [(self.blocks - 1 - back) % self.length for back in range(int(span[0]))]
         counts: Ints = np.sum([self._count(place, edges, filled, bounds) for place in newest], axis=0)
         null, (values, surprise) = self.null[0, :, -1:].copy(), np.zeros((2, self._tables, 1, 3))
-        reference, widths = unpacked(cuts.reference, self.reference), unpacked(cuts.widths, self.widths)
-        held = counts[None], span, reference, widths, self.asked, null, np.zeros_like(null)
+        then, widths = self._then(cuts), unpacked(cuts.widths, self.widths)
+        before = self._shares(span), then
+        held = counts[None], span, *before, widths, self.asked, null, np.zeros_like(null)
         kernels.weigh(*held, self._warm[-1:], self.alerted, WHILE_ALERTED, values, surprise)
         return surprise[:, 0], values[:, 0], counts
 
     def cut_then(self, cuts: Cuts, table: int) -> tuple[Floats, Floats]:
         """Return a table's edges and its reference as they were."""
         edges, filled = unpacked(cuts.edges, self.edges), unpacked(cuts.filled, self.filled)
-        reference: Floats = unpacked(cuts.reference, self.reference)[table]
+        reference: Floats = self._then(cuts)[:, table].sum(axis=0)
         return edges[table, : filled[table]] if table < self._numbers else np.zeros(0), reference
+
+    def _then(self, cuts: Cuts) -> Floats:
+        """Return the references of then; a partition that came later is like all of them."""
+        held = np.frombuffer(cuts.reference).reshape(-1, self._tables, self._cells)
+        return np.concatenate([held, np.zeros((len(self._partitions) - len(held), self._tables, self._cells))])
 
     def edges_of(self, table: int) -> Floats:
         """Return a number's edges; none for another table."""

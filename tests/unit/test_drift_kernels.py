@@ -18,7 +18,7 @@ def weigh(window: Cells, before: Cells) -> tuple[NDArray[np.float64], NDArray[np
     spans, (values, surprise) = np.array([1]), np.zeros((2, 1, 1, 3))
     null, warm, newest = np.zeros((1, 1, 3, 3)), np.array([0]), np.zeros((1, 1, 3, 3))
     tables = np.array([len(window)]), np.ones((1, 3), np.bool_)
-    told = window[None, None], spans, before[None].astype(np.float64), *tables, null, newest
+    told = window[None, None], spans, np.ones((1, 1)), before[None, None].astype(np.float64), *tables, null, newest
     kernels.weigh(*told, warm, np.zeros(1, np.bool_), 0.25, values, surprise)
     return values[0, 0], surprise[0, 0]
 
@@ -110,6 +110,18 @@ def test_rows_that_are_alike_do_not_cry_wolf() -> None:
         for i in range(25, 100)
     ]
     assert np.median(naive) > 14
+
+
+def test_partitions_are_held_against_themselves() -> None:
+    """Where two partitions differ and meet in any order, nothing is said; a shift of one of them is seen at once."""
+    rng = np.random.default_rng(5)
+    partition = rng.integers(2, size=120)
+    rows = rng.normal(size=(120, ROWS)) + 5 * partition[:, None]
+    rows[100:][partition[100:] == 1] += 0.6
+    panel, nothing, none = Panel(1, [], 25), np.zeros(1, np.int64), np.zeros((0, 0), np.int64)
+    told = zip(blocks(rows.ravel()), partition.tolist(), strict=True)
+    found = [panel.fold(block, nothing, none, [0, place, 0]) for block, place in told]
+    assert max(found[:100]) < 14 < max(found[100:104])
 
 
 def test_a_change_does_not_make_itself_usual() -> None:
