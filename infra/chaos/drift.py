@@ -217,13 +217,13 @@ class _Found:
         frames = {"scored": scored_frame(self._stream), "examples": examples_frame(self._stream)}
         found: dict[tuple[str, int, int], bytes] = {}
         for kind in READ:
-            reducers = {p: REDUCERS[kind](self._stream, p) for p in range(PARTITIONS)} if kind in REDUCERS else {}
+            reducers = {p: REDUCERS[kind](self._stream, p) for p in range(PARTITIONS)}
             for batch in read_all(self._settings, self._topic(kind)):
                 for record in batch:
                     times = micros(frames[kind].decode(record).column("event_time"))
                     self._rows[kind] += len(times)
                     self._hours[kind].update(str(hour * HOUR_S) for hour in (times // (HOUR_S * 1_000_000)).tolist())
-                    made = reducers[record.partition].fold(record) if reducers else []
+                    made = reducers[record.partition].fold(record)
                     found |= {place(summary): summary for summary in made}
         return found
 
