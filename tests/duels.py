@@ -105,8 +105,8 @@ class Tailed:
     rest = new
 
 
-def registered(version: int, feature_set: str = "made:0") -> Registered:
-    return Registered(BATCH, version, feature_set, 1000, 0.3, 0.5, "a test")
+def registered(version: int, feature_set: str = "made:0", by: str = "a test") -> Registered:
+    return Registered(BATCH, version, feature_set, 1000, 0.3, 0.5, by)
 
 
 class World:

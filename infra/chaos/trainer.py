@@ -39,6 +39,7 @@ from services.trainer.schedule import is_due
 from services.trainer.store import ExampleStore
 
 SCHEMAS = REPOSITORY / "schemas"
+TRAINED_FROM = ("examples", "models", "alerts", "commands")  # the topics that a trainer needs
 QUICK = {"train_every": '"8h"', "train_after": "200", "epochs": "4", "width": "16", "batch_size": "16"}
 LONGEST_S = 12.0  # from a share of the examples to a kill: it may hit a start, a commit, a training or a registration
 LEFT_S = 8.0  # how long the process that trains may outlive its service
@@ -73,7 +74,7 @@ def run(folder: Path, events: int, kills: int, seed: int, broker: str, tell: Cal
     with Children(folder / "logs") as children:
         started = brokers.start(broker, children, folder)
         brokers.wait_ready(started, children)
-        brokers.create_topics(started, {stream.topic(kind): TopicSpec() for kind in ("examples", "models")})
+        brokers.create_topics(started, {stream.topic(kind): TopicSpec() for kind in TRAINED_FROM})
         settings = Settings(broker=started.address, data=folder / "data", schemas=schemas)
         make_keys(settings.data / "keys")
         command = [sys.executable, "-m", "services.trainer"]

@@ -70,6 +70,7 @@ def lines_history(steps: Sequence[Step]) -> Shown:
             "reason": step.reason,
             "share": step.share,
             "evidence": step.evidence,
+            "alert": step.alert,
         }
         for step in steps
     ]
@@ -79,7 +80,8 @@ def lines_history(steps: Sequence[Step]) -> Shown:
 def _step(step: Step) -> list[str]:
     moved = f"{step.before} → {step.state}" if step.before else step.state
     share = f" for {step.share:.0%} of the keys" if step.share else ""
-    lines = [f"{_when(step.time)}  {BATCH}@{step.version}  {moved}{share}, by {step.actor}: {step.reason}"]
+    why = f" (for alert {step.alert})" if step.alert else ""
+    lines = [f"{_when(step.time)}  {BATCH}@{step.version}{why}  {moved}{share}, by {step.actor}: {step.reason}"]
     if step.evidence:
         numbers = ", ".join(f"{name} {number:.6g}" for name, number in step.evidence.items())
         lines.append(f"    evidence: {numbers}")

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from infra.commands.connection import micros
 from infra.commands.train_workers import spread
 from infra.local.stack import REPOSITORY
 from services.runtime.artifacts import Artifacts
@@ -26,6 +27,7 @@ fits the network of `[batch]` in pipeline.toml to it, checks its ONNX graph agai
 graph as the next version of the model `batch`. Beside it stands its card: what it learned from, how, what it is worth,
 and who asked. It needs no broker: the service `trainer` registers what it finds. Interrupted, it goes on from the last
 epoch when it is called again for the same --version; a second training of the stream at the same time is refused.
+With --since, a change's time, what came before, after, or all of it is learned from: what serves the newest best.
 Several processes (--processes, or torchrun) share each batch, so they take the steps that one would."""
 
 
@@ -33,6 +35,8 @@ def add(commands: Any) -> None:  # noqa: ANN401 - argparse does not export the t
     parser = commands.add_parser("train", help="fit the batch network to the examples gathered so far", epilog=ABOUT)
     parser.add_argument("--stream", default="flights", metavar="S", help="a folder under schemas/ (flights)")
     parser.add_argument("--version", type=int, metavar="N", help="of the table of examples (the newest)")
+    since = "train for a change at this event time, on the window that serves what came after it best"
+    parser.add_argument("--since", type=_time, metavar="TIME", help=f"{since}; RFC 3339 with a zone")
     parser.add_argument("--device", default="", help='where to compute: "cpu" or "cuda" (cuda where there is one)')
     parser.add_argument("--store", default="", metavar="URL", help="where the table is (in the run's data)")
     parser.add_argument("--mlflow", default="", metavar="URL", help="the tracking server (a file in the run's data)")
@@ -58,9 +62,16 @@ def _run(given: argparse.Namespace) -> int:
         print(f"{len(of)} examples, version {of.version} of {store.place}; training on {device}", flush=True)
 
     track = Tracking(stream, data, given.mlflow)
-    card = Fitting(stream, store, data, device, track.catch_up).run(_who(), given.version, begin, _tell)
+    since = None if given.since is None else micros(given.since)
+    card = Fitting(stream, store, data, device, track.catch_up).run(_who(), given.version, begin, _tell, since)
     _conclude(card, Artifacts(data, stream.name).card(BATCH, card.version), time.monotonic() - began)
     return 0
+
+
+def _time(text: str) -> str:
+    """Check a time, and leave it as it is: other processes of this training get it again."""
+    micros(text)
+    return text
 
 
 def _who() -> str:
@@ -72,6 +83,9 @@ def _conclude(card: "Card", place: Path, took: float) -> None:
         f"{place.parent.parent.name} {BATCH}@{card.version}: log loss {card.loss:.4f} on the newest examples, the"
         f" prior's {card.prior_loss:.4f}; best of {card.epochs} epochs: {card.best_epoch}; {took:.0f} s; card: {place}"
     )
+    if card.windows:
+        lost = ", ".join(f"{window} {loss:.4f}" for window, loss in card.windows.items())
+        print(f"window: {card.window}; lost on the newest examples after the change, by window: {lost}")
     if card.servable:
         print("the service `trainer` registers it, now if it runs, else when it starts")
     else:

@@ -9,7 +9,8 @@ from services.runtime.records import Record
 class Step(msgspec.Struct, frozen=True):
     """A version came to another state. `time` is the broker's, in milliseconds since 1970.
 
-    One that is registered has no state before. What was promoted over it makes a champion a shadow.
+    One that is registered has no state before. What was promoted over it makes a champion a shadow. `alert` is the id
+    of the alert that the version was trained for, if it was.
     """
 
     time: int
@@ -20,6 +21,7 @@ class Step(msgspec.Struct, frozen=True):
     reason: str
     share: float = 0.0
     evidence: dict[str, float] = {}
+    alert: str | None = None
 
 
 class Chronicle:
@@ -37,7 +39,9 @@ class Chronicle:
             self.online_since = record.timestamp
         if isinstance(event, Registered) and event.version not in known:
             reason = f"trained on {event.examples:,} examples"
-            self.steps.append(Step(record.timestamp, event.version, None, "registered", event.by, reason))
+            self.steps.append(
+                Step(record.timestamp, event.version, None, "registered", event.by, reason, alert=event.alert)
+            )
         if isinstance(event, Moved) and event.version in known:
             self._move(record.timestamp, event, champion)
         self.lineup.fold(event)
@@ -47,9 +51,13 @@ class Chronicle:
         before = self.lineup.candidates[moved.version].state
         if moved.state == "champion" and champion not in (None, moved.version):
             reason = f"{moved.model}@{moved.version} took its place"
-            self.steps.append(Step(time, champion, "champion", "shadow", moved.actor, reason))
-        parts = moved.state, moved.actor, moved.reason, moved.share, moved.evidence
+            alert = self._alert(champion)
+            self.steps.append(Step(time, champion, "champion", "shadow", moved.actor, reason, alert=alert))
+        parts = moved.state, moved.actor, moved.reason, moved.share, moved.evidence, self._alert(moved.version)
         self.steps.append(Step(time, moved.version, before, *parts))
+
+    def _alert(self, version: int | None) -> str | None:
+        return None if version is None else self.lineup.candidates[version].registered.alert
 
     def since(self, version: int) -> Step:
         """Return the step by which a version came to the state that it has."""

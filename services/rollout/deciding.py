@@ -116,7 +116,7 @@ class Deciding:
         return [*turns, *self._weighed()]
 
     def _turns(self) -> list[Outgoing]:
-        """Give the newest registered version its turn as a shadow, once no other challenger has it."""
+        """Give a registered version its turn as a shadow, once no other challenger has it, or has to give way."""
         self._note(self._models.new())
         if not turns(self._lineup):
             return []
@@ -133,15 +133,28 @@ class Deciding:
 
 
 def turns(lineup: Lineup) -> list[Moved]:
-    """Return the records by which the newest registered version becomes a shadow, and older ones retire."""
+    """Return the records by which a registered version becomes a shadow, and those that it goes before retire.
+
+    It is the newest; but one that an alert has asked for goes before others, be they newer or compared already: they
+    are of the world before the change, or of it for the most part.
+    """
     waiting = lineup.of("registered")
     challengers = [number for number in lineup.of("shadow", "canary") if not lineup.candidates[number].reigned]
-    if not waiting or challengers:
+    urgent = [number for number in waiting if lineup.candidates[number].registered.alert is not None]
+    if not waiting or (challengers and not _give_way(lineup, urgent, challengers)):
         return []
-    *older, newest = waiting
-    gone = f"{BATCH}@{newest} is newer, and came before its turn"
-    rise = f"registered by {lineup.candidates[newest].registered.by}, and no other challenger is compared"
+    chosen = (urgent or waiting)[-1]
+    came = lineup.candidates[chosen].registered
+    late = f"{BATCH}@{chosen} is newer, and came before its turn"
+    way = f"gives way to {BATCH}@{chosen}, which is for alert {came.alert}"
+    rise = f"registered by {came.by}, and no other challenger is compared"
     return [
-        *(Moved(BATCH, number, "retired", ACTOR, gone) for number in older),
-        Moved(BATCH, newest, "shadow", ACTOR, rise),
+        *(Moved(BATCH, number, "retired", ACTOR, way) for number in challengers),
+        *(Moved(BATCH, number, "retired", ACTOR, late) for number in waiting if number < chosen),
+        Moved(BATCH, chosen, "shadow", ACTOR, rise),
     ]
+
+
+def _give_way(lineup: Lineup, urgent: Sequence[int], challengers: Sequence[int]) -> bool:
+    """Whether what is compared now is to go for what an alert has asked for; not if an alert has asked for it too."""
+    return bool(urgent) and all(lineup.candidates[number].registered.alert is None for number in challengers)

@@ -190,7 +190,9 @@ class BatchRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     and the share `validation` before it says which epoch was best; training ends after `patience` epochs without a
     better one. With "balanced" classes the rarer one weighs as much as the other, and scores stay probabilities.
     With `train_every`, a length of event time, the trainer begins by itself whenever that much is new, from
-    `train_after` examples on.
+    `train_after` examples on. With `on_alert` it also begins for an alert that a training can mend, once
+    `alert_examples` are of the time after the change: at most `alerts_per_day` times within a day of event time, and
+    not within `cool_down` of the last time.
     """
 
     kind: Literal["mlp", "gru"] = "mlp"
@@ -209,6 +211,10 @@ class BatchRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: Annotated[int, msgspec.Meta(ge=0, lt=2**20)] = 0
     train_every: Duration | None = None
     train_after: Annotated[int, msgspec.Meta(ge=1)] = 5000
+    on_alert: bool = True
+    alert_examples: Annotated[int, msgspec.Meta(ge=1)] = 500
+    alerts_per_day: Annotated[int, msgspec.Meta(ge=0)] = 4
+    cool_down: Duration = msgspec.field(default_factory=lambda: Duration("3h"))
 
 
 class RolloutRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

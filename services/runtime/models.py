@@ -12,6 +12,7 @@ import msgspec
 
 ONLINE, BATCH = "online", "batch"
 EVEN = 0.5  # the weight of a batch model beside the online one before anything is known
+FOR_ALERT = "alert:"  # before the alert's id, in the name of who asked for a version
 State: TypeAlias = Literal["registered", "shadow", "canary", "champion", "retired"]
 SCORED: tuple[State, ...] = ("shadow", "canary", "champion")
 
@@ -45,6 +46,11 @@ class Registered(msgspec.Struct, frozen=True, tag_field="event", tag="registered
     prior_loss: float
     by: str
 
+    @property
+    def alert(self) -> str | None:
+        """The id of the alert that it was trained for, if that is why."""
+        return alert_of(self.by)
+
 
 class Moved(msgspec.Struct, frozen=True, tag_field="event", tag="moved"):
     """A version has come to another state, as `actor` decided, for this reason and on this evidence.
@@ -70,6 +76,11 @@ class Weighed(msgspec.Struct, frozen=True, tag_field="event", tag="weighed"):
 
 Event: TypeAlias = Published | Registered | Moved | Weighed
 _decoder: msgspec.json.Decoder[Event] = msgspec.json.Decoder(Event)
+
+
+def alert_of(by: str) -> str | None:
+    """Return the id of the alert for which a version was asked, if it was an alert that asked."""
+    return by.removeprefix(FOR_ALERT) if by.startswith(FOR_ALERT) else None
 
 
 def decode_event(value: bytes) -> Event:

@@ -4,11 +4,12 @@ import os
 from functools import partial
 
 from services.runtime.artifacts import Artifacts
-from services.runtime.history import read_all
+from services.runtime.history import Following, read_all
 from services.runtime.process import run_service, serve, watch
 from services.runtime.stream import load_stream
 from services.trainer.apprentice import Apprentice
 from services.trainer.cards import Cards
+from services.trainer.listening import Listening
 from services.trainer.registry import Registry
 from services.trainer.settings import SERVICE, TrainerSettings
 from services.trainer.stage import Training
@@ -25,7 +26,9 @@ def main() -> None:
     artifacts = Artifacts(settings.data, stream.name)
     registry = Registry(stream, artifacts, partial(read_all, settings, stream.topic("models")))
     cards, worker = Cards(artifacts, stream.feature_set), Apprentice(settings.niceness)
-    stage = Training(store, settings.tidy_every, stream.pipeline.batch, cards, registry, worker, health)
+    said = Following(settings, stream.topic("alerts")), Following(settings, stream.topic("commands"))
+    listening, rule = Listening(*said, health.wait()), stream.pipeline.batch
+    stage = Training(store, settings.tidy_every, rule, cards, registry, worker, health, listening)
     try:
         serve(SERVICE, settings, stream, ["examples"], stage, depends, health, settings.commit_every_s)
     finally:

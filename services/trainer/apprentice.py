@@ -6,7 +6,16 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
+import msgspec
+
 COMMAND = (sys.executable, "-m", "services.trainer.fit")
+
+
+class Order(msgspec.Struct, frozen=True):
+    """Who asks for a training, and from which event time on (µs since 1970) the world is new, where that is why."""
+
+    by: str
+    since: int | None = None
 
 
 class Apprentice:
@@ -28,14 +37,14 @@ class Apprentice:
         with suppress(ProcessLookupError):
             os.setpriority(os.PRIO_PROCESS, self._process.pid, self._niceness)
 
-    def ask(self, by: str) -> None:
-        """Have it train, for whoever asks."""
+    def ask(self, order: Order) -> None:
+        """Have it train."""
         self.prepare()
         self.at_work = True
         assert self._process is not None  # noqa: S101 - for mypy
         assert self._process.stdin is not None  # noqa: S101 - for mypy
         with suppress(BrokenPipeError):  # it has just left; `ended` tells
-            self._process.stdin.write(f"{by}\n".encode())
+            self._process.stdin.write(msgspec.json.encode(order) + b"\n")
             self._process.stdin.flush()
 
     def ended(self) -> int | None:

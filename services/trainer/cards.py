@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -11,6 +11,7 @@ from services.runtime.errors import Retry
 from services.runtime.models import BATCH
 from services.trainer.worth import Bin, Part
 
+Window: TypeAlias = Literal["all", "after", "before"]  # of the examples, seen from a change; see windows.py
 log = logging.getLogger(__name__)
 
 
@@ -21,7 +22,9 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     `prior_loss` is what the share of positives in the oldest part would lose on them. `losses` are those of each
     epoch, of training and of validation. `table_version` is the version of the table that the run pinned, `newest` the
     newest event time in it (µs since 1970). It is `servable` if one vector, of `columns`, is all that a score takes.
-    `code` is the commit that trained, where it is known, in `workers` processes.
+    `code` is the commit that trained, where it is known, in `workers` processes. Where it was trained for a change,
+    `since` is the event time from which on examples are of the new world, `window` the one of `windows.py` that it is
+    of, and `windows` says what each of them lost on the newest examples, which none had seen.
     """
 
     version: int
@@ -46,6 +49,9 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     reliability: list[Bin]
     code: str
     workers: int = 1
+    since: int | None = None
+    window: Window = "all"
+    windows: dict[str, float] = {}
 
     @property
     def obstacle(self) -> str:

@@ -1,8 +1,8 @@
 """The process that trains for the service: `python -m services.trainer.fit`.
 
-It loads PyTorch, waits until a line on its standard input says who asks, trains one version, and ends. Wherever it is,
-it ends at once when that input closes: whoever started it is gone. Exit status: 0 it has trained, or nobody asked in
-time; 1 these examples can't be trained on, and the log says why; 75 not now, another time.
+It loads PyTorch, waits until a line on its standard input says who asks (`Order`), trains one version, and ends.
+Wherever it is, it ends at once when that input closes: whoever started it is gone. Exit status: 0 it has trained, or
+nobody asked in time; 1 these examples can't be trained on, and the log says why; 75 not now, another time.
 """
 
 import logging
@@ -13,9 +13,12 @@ import threading
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from services.runtime.errors import Retry
 from services.runtime.process import run_service
 from services.runtime.stream import load_stream
+from services.trainer.apprentice import Order
 from services.trainer.settings import LATER, SERVICE, TrainerSettings
 
 if TYPE_CHECKING:
@@ -29,24 +32,24 @@ log = logging.getLogger(__name__)
 
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's goes to the service too, which then closes our input
-    asked: SimpleQueue[str] = SimpleQueue()
+    asked: SimpleQueue[bytes] = SimpleQueue()
     threading.Thread(target=_listen, args=(asked,), daemon=True).start()
     fitting = _ready()
     try:
-        by = asked.get(timeout=PATIENCE_S)
+        order = msgspec.json.decode(asked.get(timeout=PATIENCE_S), type=Order)
     except Empty:
         return
     try:
-        fitting.resume(by)
+        fitting.resume(order.by, order.since)
     except Retry as error:
         log.warning("no training now, it is tried again: %s", error)
         sys.exit(LATER)
 
 
-def _listen(asked: SimpleQueue[str]) -> None:
+def _listen(asked: SimpleQueue[bytes]) -> None:
     """Hand on who asks; end the process when nobody can any more."""
     while line := os.read(_INPUT, 1000):
-        asked.put(line.decode().strip())
+        asked.put(line)
     os._exit(LATER)
 
 

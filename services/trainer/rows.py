@@ -1,7 +1,7 @@
 """Examples as rows of the offline table, and as the arrays that a model is trained on. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -63,6 +63,21 @@ class TrainingSet:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def only(self, rows: slice | NDArray[np.bool_]) -> "TrainingSet":
+        """Return these rows, in the same order."""
+        return replace(
+            self,
+            features=self.features[rows],
+            labels=self.labels[rows],
+            event_times=self.event_times[rows],
+            label_times=self.label_times[rows],
+            key_codes=self.key_codes[rows],
+        )
+
+    def first_of(self, time: int) -> int:
+        """Return the place of the first row with an event time from this one on (µs since 1970)."""
+        return int(np.searchsorted(self.event_times, time))
 
 
 def training_set(version: int, columns: tuple[str, ...], table: pa.Table, until: int | None = None) -> TrainingSet:

@@ -6,9 +6,13 @@ from typing import Protocol
 
 from services.runtime.grammar import BatchRule
 from services.runtime.health import Health
+from services.runtime.models import FOR_ALERT, alert_of
 from services.runtime.records import Outgoing
 from services.runtime.stage import Batches
+from services.trainer.apprentice import Order
+from services.trainer.asking import asked, since
 from services.trainer.cards import Card, Cards
+from services.trainer.listening import Listening
 from services.trainer.registry import Registry
 from services.trainer.schedule import is_due
 from services.trainer.settings import LATER
@@ -27,7 +31,7 @@ class Worker(Protocol):
 
     def prepare(self) -> None: ...
 
-    def ask(self, by: str) -> None: ...
+    def ask(self, order: Order) -> None: ...
 
     def ended(self) -> int | None: ...
 
@@ -38,7 +42,7 @@ class Training(Storing):
     """What was trained last is told by the cards that stand, so a restart trains nothing again.
 
     A training that was killed, or had to wait for another, is begun again after a pause; one whose examples can't be
-    learned from is given up until the next is due.
+    learned from is given up until the next is due. What an alert asks for goes before what is due.
     """
 
     def __init__(
@@ -50,13 +54,17 @@ class Training(Storing):
         registry: Registry,
         worker: Worker,
         health: Health,
+        listening: Listening,
     ) -> None:
         super().__init__(store, tidy_every)
         self._rule, self._cards, self._registry, self._worker, self._clock = rule, cards, registry, worker, health.clock
-        self._health = health
+        self._health, self._listening = health, listening
         self._extent = store.extent()
         self._asked: int | None = None  # the newest event time when a training began
-        self._given_up: int | None = None  # the same of one whose examples could not be learned from
+        self._order = Order(SCHEDULE)  # the last
+        self._given_up: int | None = None  # as `_asked`, of one whose examples could not be learned from
+        self._lost: set[str] = set()  # alerts for which that was so
+        self._counts: dict[tuple[int, int | None], int] = {}  # of the table as it is now
         self._pause_s, self._not_before = 0.0, self._clock.now()
         self._prepare()  # while this service waits for its partition
 
@@ -73,7 +81,7 @@ class Training(Storing):
 
     def fold(self, batches: Batches) -> list[Outgoing]:
         outgoing = super().fold(batches)
-        self._extent = self._store.extent()
+        self._extent, self._counts = self._store.extent(), {}
         return outgoing
 
     def extra(self) -> list[Outgoing]:
@@ -81,14 +89,28 @@ class Training(Storing):
             return []
         self._hear()
         cards = self._cards.all()
-        if not self._worker.at_work and self._clock.now() >= self._not_before and self._is_due(cards):
-            self._begin()
+        if not self._worker.at_work and self._clock.now() >= self._not_before and (order := self._due(cards)):
+            self._begin(order)
         self._health.busy = "trains a version of the batch model" if self._trains(cards) else None
         return self._registry.due(cards)
 
     def _prepare(self) -> None:
         if self._rule is not None and self._rule.train_every is not None:
             self._worker.prepare()
+
+    def _due(self, cards: Sequence[Card]) -> Order | None:
+        """Return what is to be trained now, if anything."""
+        newest, done = self._extent.newest, {name: card.newest for card in cards if (name := alert_of(card.by))}
+        found = self._listening.heard(lambda said: asked(self._rule, said, done, newest, self._count, self._lost))
+        if found is not None:
+            return Order(f"{FOR_ALERT}{found.id}", since(found))
+        return Order(SCHEDULE) if self._is_due(cards) else None
+
+    def _count(self, start: int, end: int | None) -> int:
+        """Count the labelled rows of a span of event time, each span once for a table as it is."""
+        if (start, end) not in self._counts:
+            self._counts[start, end] = self._store.count(start, end)
+        return self._counts[start, end]
 
     def _is_due(self, cards: Sequence[Card]) -> bool:
         seen = [card.newest for card in cards] + ([] if self._given_up is None else [self._given_up])
@@ -99,10 +121,10 @@ class Training(Storing):
         seen = max((card.newest for card in cards), default=None)
         return self._worker.at_work and (seen is None or self._asked is None or seen < self._asked)
 
-    def _begin(self) -> None:
-        log.info("a training is due: %d rows in the table", self._extent.rows)
-        self._asked = self._extent.newest
-        self._worker.ask(SCHEDULE)
+    def _begin(self, order: Order) -> None:
+        log.info("a training is due, by %s: %d rows in the table", order.by, self._extent.rows)
+        self._asked, self._order = self._extent.newest, order
+        self._worker.ask(order)
 
     def _hear(self) -> None:
         """Take note of how a training ended, and have a process ready for the next."""
@@ -114,6 +136,13 @@ class Training(Storing):
             log.warning("the training ended with status %d; it goes on in %.0f s", status, self._pause_s)
         else:
             self._pause_s = 0.0
-            self._given_up = self._asked if status else None
+            self._give_up(alert_of(self._order.by) if status else None, teaches=not status)
         self._not_before = self._clock.now() + self._pause_s
         self._prepare()
+
+    def _give_up(self, alert: str | None, *, teaches: bool) -> None:
+        """Take note of whether the examples could be learned from, and if not, of who has asked in vain."""
+        if alert is not None:
+            self._lost.add(alert)
+        else:
+            self._given_up = None if teaches else self._asked

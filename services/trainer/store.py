@@ -5,6 +5,7 @@ offset of `examples`. Whatever comes again, in whatever batches, is known by tha
 the same rows at once, one fails. Readers pin a version: it gives the same rows for as long as versions are kept.
 """
 
+import datetime as dt
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -95,6 +96,17 @@ class ExampleStore:
                 return Extent(0, None)
             times = micros(files["max.event_time"].combine_chunks())
             return Extent(int(files["num_records"].to_numpy().sum()), int(times.max()))
+
+    def count(self, since: int, until: int | None = None) -> int:
+        """Count the labelled rows with an event time from `since` on, up to `until` and with it, of that version.
+
+        Times are µs since 1970. A correction is a row of its own.
+        """
+        with self._edge():
+            day = dt.datetime.fromtimestamp(since / 1e6, dt.UTC).date()
+            found = _scan(self._table or self._fresh(), ["event_time", "label"], f"{DATE} >= '{day}'")
+            times = micros(found["event_time"].combine_chunks())[found["label"].is_valid().to_numpy()]
+            return int(((times >= since) & (times <= (times if until is None else until))).sum())
 
     def training_set(self, version: int | None = None, until: int | None = None) -> TrainingSet:
         """Read a version, the newest if none is named; of it what labels had said `until` then (µs since 1970).

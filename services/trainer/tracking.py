@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from services.runtime.artifacts import Artifacts
-from services.runtime.models import BATCH
+from services.runtime.models import BATCH, alert_of
 from services.runtime.stream import Stream
 from services.trainer.cards import Card
 from services.trainer.charts import reliability_chart
@@ -132,6 +132,10 @@ class Tracking:
 def _tags(card: Card) -> dict[str, str]:
     state = "registered" if card.servable else "not servable"
     tags = {"version": str(card.version), "state": state, "by": card.by, "code": card.code}
+    if (alert := alert_of(card.by)) is not None:
+        tags["alert"] = alert
+    if card.since is not None:
+        tags |= {"since": str(card.since), "window": card.window}
     tags |= {"feature_set": card.feature_set, "table_version": str(card.table_version)}
     return {f"thalweg.{name}": value for name, value in tags.items()}
 
@@ -149,7 +153,7 @@ def _metrics(card: Card) -> list[Any]:
     for epoch, (train, validation) in enumerate(card.losses, 1):
         found += [Metric("train_loss", train, 0, epoch), Metric("validation_loss", validation, 0, epoch)]
     found += [Metric(f"loss/{name.replace('=', ' ')}", part.loss, 0, 0) for name, part in card.slices.items()]
-    return found
+    return found + [Metric(f"window_loss/{name}", loss, 0, 0) for name, loss in card.windows.items()]
 
 
 def _description(card: Card) -> str:

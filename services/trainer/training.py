@@ -7,10 +7,15 @@ import fcntl
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from services.runtime.errors import Retry, Stop
 from services.runtime.stream import Stream
+from services.trainer.calibration import log_loss
 from services.trainer.cards import Card
 from services.trainer.core import TORCH, Epoch, Recipe, Trained, train
 from services.trainer.examples import Examples, split
@@ -25,6 +30,16 @@ from services.trainer.worth import by_value, reliability
 CHECKPOINT = "checkpoint"
 
 
+@dataclass(frozen=True)
+class Fit:
+    """A network; the share of positives that it was trained on; and the latest rows, which it was calibrated on."""
+
+    trained: Trained
+    share: float
+    latest: TrainingSet
+    logits: NDArray[np.float64]  # what it says of the latest rows
+
+
 def run(
     stream: Stream, examples: TrainingSet, folder: Path, device: str, on_epoch: Callable[[Epoch, int], None]
 ) -> tuple[bytes, Card]:
@@ -33,22 +48,36 @@ def run(
     The card has neither a number nor who asked yet. `folder` keeps the checkpoint of a run that did not end, until it
     is discarded. Raise Stop for examples that can't be learned from, Retry where the checkpoint can't be written.
     """
+    return finish(stream, examples, fit(stream, examples, folder / CHECKPOINT, device, on_epoch), device)
+
+
+def fit(
+    stream: Stream, examples: TrainingSet, checkpoint: Path, device: str, on_epoch: Callable[[Epoch, int], None]
+) -> Fit:
+    """Train on these examples, and calibrate on the latest of them; goes on from the checkpoint, and keeps it."""
     wanted = recipe(stream)
     given = Examples(examples.features, examples.labels, examples.key_codes)
-    checkpoint = folder / CHECKPOINT
 
     def ended(epoch: Epoch) -> None:
         write(checkpoint, epoch.checkpoint())
         on_epoch(epoch, wanted.epochs)
 
     trained = resumed(stream, given, wanted, device, checkpoint, ended)
-    graph = export(trained.network, _rows(given, wanted))
-    return graph, _card(stream, examples, wanted, trained, device)
+    parts = split(len(examples), wanted.validation, wanted.calibration)
+    share = float(examples.labels[parts.train].mean())
+    return Fit(trained, share, examples.only(parts.calibration), trained.calibration_logits)
+
+
+def finish(stream: Stream, examples: TrainingSet, fit: Fit, device: str) -> tuple[bytes, Card]:
+    """Return the graph, compared with its network, and the card, which says what it is worth on the latest rows."""
+    graph = export(fit.trained.network, inputs(examples, recipe(stream))[-10_000:])
+    return graph, _card(stream, examples, fit, device)
 
 
 def discard(folder: Path) -> None:
-    """Forget the checkpoint of a run whose outcome is stored."""
-    (folder / CHECKPOINT).unlink(missing_ok=True)
+    """Forget the checkpoints of a run whose outcome is stored."""
+    for checkpoint in folder.glob(f"{CHECKPOINT}*"):
+        checkpoint.unlink(missing_ok=True)
 
 
 def resumed(
@@ -93,19 +122,16 @@ def write(path: Path, content: bytes) -> None:
         raise Retry(f"{path} can't be written: {error.strerror}") from error
 
 
-def _rows(examples: Examples, wanted: Recipe) -> Floats:
-    """Return rows as the network takes them, the newest, to compare its graph with it over them."""
-    newest = examples.vectors[-10_000:]
-    if wanted.kind == "mlp" or examples.entities is None:
-        return newest
-    return side_by_side(examples.vectors, history(examples.entities, wanted.steps)[-len(newest) :])
+def inputs(examples: TrainingSet, wanted: Recipe) -> Floats:
+    """Return the rows as the network takes them."""
+    if wanted.kind == "mlp":
+        return examples.features
+    return side_by_side(examples.features, history(examples.key_codes, wanted.steps))
 
 
-def _card(stream: Stream, examples: TrainingSet, wanted: Recipe, trained: Trained, device: str) -> Card:
-    parts = split(len(examples), wanted.validation, wanted.calibration)
-    share = float(examples.labels[parts.train].mean())
-    logits, labels = trained.calibration_logits, examples.labels[parts.calibration].astype(float)
-    vectors, latest = examples.features[parts.calibration], float(labels.mean())
+def _card(stream: Stream, examples: TrainingSet, fit: Fit, device: str) -> Card:
+    trained, logits, labels = fit.trained, fit.logits, fit.latest.labels.astype(float)
+    vectors, positives, wanted = fit.latest.features, float(labels.mean()), recipe(stream)
     return Card(
         version=0,
         by="",
@@ -119,8 +145,8 @@ def _card(stream: Stream, examples: TrainingSet, wanted: Recipe, trained: Traine
         epochs=len(trained.losses),
         best_epoch=trained.best,
         temperature=float(trained.network.temperature),
-        loss=trained.calibration_loss[1],
-        prior_loss=-latest * math.log(share) - (1 - latest) * math.log1p(-share),
+        loss=log_loss(logits, labels),
+        prior_loss=-positives * math.log(fit.share) - (1 - positives) * math.log1p(-fit.share),
         device=device,
         workers=placed_on(device).workers,
         torch=TORCH,

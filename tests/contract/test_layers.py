@@ -23,6 +23,7 @@ PURE = [f"features/{name}.py" for name in ("engine", "state", "kernels", "fillin
     "inference/guard.py",
     "runtime/models.py",
     "runtime/repeats.py",
+    "trainer/asking.py",
     "trainer/rows.py",
     "trainer/charts.py",
     "trainer/schedule.py",

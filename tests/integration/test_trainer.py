@@ -16,6 +16,7 @@ from confluent_kafka import Producer
 from deltalake import DeltaTable
 
 from infra.chaos.learner import examples
+from infra.chaos.trainer import TRAINED_FROM
 from infra.local import brokers
 from infra.local.brokers import TopicSpec
 from infra.local.processes import Child, Children
@@ -97,7 +98,7 @@ def running(tmp_path: Path, store: Path) -> Iterator[Trainer]:
     with Children(tmp_path / "logs") as children:
         broker = brokers.embedded(children, brokers.free_ports(1)[0])
         brokers.wait_ready(broker, children)
-        brokers.create_topics(broker, {STREAM.topic(kind): TopicSpec() for kind in ("examples", "models")})
+        brokers.create_topics(broker, {STREAM.topic(kind): TopicSpec() for kind in TRAINED_FROM})
         make_keys(tmp_path / "data" / "keys")
         trainer = Trainer(broker.address, children, tmp_path / "data", store)
         yield trainer

@@ -4,6 +4,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from infra.commands.models_shown import lines_history
 from services.replay.chronicle import Chronicle, Step
 from services.replay.duels import Duel
 from services.rollout.evidence import log_losses
@@ -34,6 +35,23 @@ def test_every_decision_is_told_with_its_time() -> None:
         Step(5000, 1, "champion", "shadow", "rollout", "batch@2 took its place"),
         Step(5000, 2, "canary", "champion", "rollout", "better"),
     ]
+
+
+def test_every_step_of_a_version_names_its_alert() -> None:
+    """From its registration to its end, so that what was done for an alert can be looked up."""
+    first = Moved(BATCH, 1, "champion", "rollout", "better")
+    second = Moved(BATCH, 2, "champion", "rollout", "better")
+    steps = told(registered(1, by="alert:loss-1"), first, registered(2), second).steps
+    assert [(step.version, step.state, step.alert) for step in steps] == [
+        (1, "registered", "loss-1"),
+        (1, "champion", "loss-1"),
+        (2, "registered", None),
+        (1, "shadow", "loss-1"),
+        (2, "champion", None),
+    ]
+    lines, shown = lines_history(steps)
+    assert [" (for alert loss-1)  " in line for line in lines] == [True, True, False, True, False]
+    assert [step["alert"] for step in shown] == [step.alert for step in steps]  # type: ignore[attr-defined]
 
 
 def test_since_when_a_version_is_what_it_is() -> None:

@@ -11,7 +11,7 @@ from services.rollout.deciding import Deciding, turns
 from services.runtime.errors import Retry
 from services.runtime.loop import Loop
 from services.runtime.memory import ManualClock, MemorySink, MemorySource
-from services.runtime.models import BATCH, Lineup, Moved, decode_event
+from services.runtime.models import BATCH, Lineup, Moved, Registered, State, decode_event
 from services.runtime.records import Outgoing, Record
 from services.runtime.waiting import Wait
 from tests.duels import EXAMPLES, MODELS, NEW, Model, Tailed, World, registered
@@ -153,6 +153,42 @@ def test_a_former_champion_blocks_nobodys_turn() -> None:
     for event in (*map(registered, (1, 2, 3)), *(Moved(BATCH, n, "champion", "ann@desk", "so") for n in (1, 2))):
         lineup.fold(event)
     assert [(moved.version, moved.state) for moved in turns(lineup)] == [(3, "shadow")]
+
+
+def turned(*events: Registered | Moved) -> list[str]:
+    """Return whose turn it is after these."""
+    lineup = Lineup("made:0")
+    for event in events:
+        lineup.fold(event)
+    moves = turns(lineup)
+    for moved in moves:
+        lineup.fold(moved)
+    assert len(lineup.of("shadow", "canary")) <= 1
+    assert turns(lineup) == []
+    return [f"{moved.version} {moved.state}" for moved in moves]
+
+
+@pytest.mark.parametrize("state", ["shadow", "canary"])
+def test_what_an_alert_asked_for_goes_first(state: State) -> None:
+    """Before what is compared now, which retires for it, and before what is newer; not before one of another alert."""
+    urgent = [registered(number, by=f"alert:loss-{number}") for number in (2, 3)]
+    compared = Moved(BATCH, 1, state, "rollout", "its turn")
+    assert turned(registered(1), compared, registered(2)) == []
+    assert turned(registered(1), compared, urgent[0]) == ["1 retired", "2 shadow"]
+    assert turned(registered(1), urgent[0], registered(3)) == ["1 retired", "2 shadow"]
+    assert turned(registered(1), compared, *urgent, registered(4)) == ["1 retired", "2 retired", "3 shadow"]
+    assert turned(registered(1, by="alert:loss-1"), compared, *urgent) == []
+
+
+def test_who_gives_way_is_told_to_whom() -> None:
+    """The records name the alert and its version."""
+    lineup = Lineup("made:0")
+    compared = Moved(BATCH, 1, "canary", "rollout", "so far so good")
+    for event in (registered(1), compared, registered(2, by="alert:loss-2")):
+        lineup.fold(event)
+    gone, risen = turns(lineup)
+    assert gone.reason == "gives way to batch@2, which is for alert loss-2"
+    assert risen.reason == "registered by alert:loss-2, and no other challenger is compared"
 
 
 def test_weights_are_told_again_after_a_restart(run: Run) -> None:

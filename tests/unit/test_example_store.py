@@ -215,6 +215,19 @@ def test_equal_rows_give_equal_bytes(store: ExampleStore) -> None:
         assert digest(training_set(1, COLUMNS, table.take(pa.array(order)))) == found
 
 
+def test_labelled_rows_of_a_span_are_counted(store: ExampleStore) -> None:
+    """From an event time on, to another, both with it; over days, which are partitions; unknown ones are none."""
+    assert store.count(0) == 0
+    for record in records(20):
+        store.append(0, [record])
+    for first, last in ((0, 59), (23, 59), (24, 24), (25, 47), (58, 99)):
+        expected = len(range(first, min(last, 59) + 1))
+        assert store.count(first * HOUR, last * HOUR) == expected
+        assert store.count(first * HOUR - 1, last * HOUR) == expected
+    assert store.count(10 * HOUR) == 50
+    assert store.count(60 * HOUR) == 0
+
+
 def test_until_leaves_out_what_was_not_known(store: ExampleStore) -> None:
     """Only labels whose own time has come, its last moment included: an event may be known long before its label."""
     store.append(0, records(10))

@@ -98,8 +98,8 @@ def test_a_pin_of_another_feature_set_is_passed_over(place: Place, monkeypatch: 
     """Its table counts other versions."""
     place.interrupt(monkeypatch)
     pin = place.data / "training" / "made" / "pinned"
-    assert pin.read_text() == "made:0@3"
-    pin.write_text("made:1@1")
+    assert pin.read_text() == "made:0@3 schedule"
+    pin.write_text("made:1@1 schedule")
     assert place.fitting.resume("schedule").table_version == 3
 
 

@@ -6,16 +6,21 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from services.runtime.alerts import Alert
 from services.runtime.artifacts import Artifacts
+from services.runtime.commands import Hold
+from services.runtime.errors import Retry
 from services.runtime.grammar import BatchRule, Duration
 from services.runtime.health import Health
 from services.runtime.loop import Loop
-from services.runtime.memory import MemoryHistory
+from services.runtime.memory import MemoryHistory, MemoryLog
 from services.runtime.models import Registered
-from services.runtime.records import Outgoing
+from services.runtime.records import Outgoing, Record
 from services.runtime.signing import make_keys
 from services.runtime.waiting import Wait
+from services.trainer.apprentice import Order
 from services.trainer.cards import Card, Cards
+from services.trainer.listening import Listening
 from services.trainer.registry import Registry
 from services.trainer.settings import LATER
 from services.trainer.stage import Training
@@ -25,7 +30,7 @@ from tests.lessons import STREAM
 from tests.loops import Place, Ticking
 from tests.stored import HOUR, TOPIC, expected, ids, out
 
-MODELS = "made.models"
+MODELS, ALERTS, COMMANDS = "made.models", "made.alerts", "made.commands"
 RULE = BatchRule(train_every=Duration("10h"), train_after=6)
 
 
@@ -40,10 +45,11 @@ class Hand:
     def prepare(self) -> None:
         self.ready = True
 
-    def ask(self, by: str) -> None:
+    def ask(self, order: Order) -> None:
         assert not self.at_work, "two at once"
         self.at_work = True
-        self.asked.append(by)
+        self.asked.append(order.by)
+        self.order = order
 
     def ended(self) -> int | None:
         status, self.status = self.status, None
@@ -53,6 +59,24 @@ class Hand:
 
     def stop(self) -> None:
         self.at_work = self.ready = False
+
+
+class Said:
+    """A topic as the trainer follows it; one that is `late` has nothing until its end was asked for."""
+
+    def __init__(self, log: MemoryLog, topic: str, *, late: bool) -> None:
+        self._log, self._topic, self._late, self._read = log, topic, late, 0
+        self.away = False
+
+    def new(self) -> list[Record]:
+        return [] if self._late and not self._read else self.rest()
+
+    def rest(self) -> list[Record]:
+        if self.away:
+            raise Retry(f"{self._topic} is away")
+        found = self._log.read(self._topic)[self._read :]
+        self._read += len(found)
+        return found
 
 
 class Run(Place):
@@ -74,7 +98,9 @@ class Run(Place):
         self.identity = opened(self.store, Wait(self.clock))
         registry = Registry(STREAM, self.artifacts, lambda: MemoryHistory(self.log).read_topic(MODELS))
         cards, self.health = Cards(self.artifacts, "made:0"), Health("trainer", self.clock)
-        self.stage = Training(self.store, 100, self.rule, cards, registry, self.hand, self.health)
+        self.alerts, self.commands = Said(self.log, ALERTS, late=False), Said(self.log, COMMANDS, late=True)
+        listening = Listening(self.alerts, self.commands, Wait(self.clock))
+        self.stage = Training(self.store, 100, self.rule, cards, registry, self.hand, self.health, listening)
         self.trainer: Loop = self.loop(self.stage)
 
     def snapshots(self) -> object:  # type: ignore[override]
@@ -96,9 +122,22 @@ class Run(Place):
             self.add(servable=servable)
         self.hand.status = status
 
+    def done(self) -> None:
+        """Have the training at hand end well, with a version for whoever has asked."""
+        self.add(self.hand.order.by)
+        self.hand.status = 0
+
     def add(self, by: str = "schedule", feature_set: str = "made:0", *, servable: bool = True) -> None:
         given = {"version": self.cards.free(), "by": by, "feature_set": feature_set, "servable": servable}
         self.cards.add(card(newest=(self.rows - 1) * HOUR, rows=self.rows, **given), b"graph")
+
+    def say(self, *alerts: Alert) -> None:
+        for alert in alerts:
+            self.log.append(Outgoing(ALERTS, msgspec.json.encode(alert), key=alert.key, partition=0))
+
+    def hold(self, *, held: bool) -> None:
+        command = Hold(held, "ann@desk", "a test")
+        self.log.append(Outgoing(COMMANDS, msgspec.json.encode(command), partition=0))
 
     def registered(self) -> list[Registered]:
         return [msgspec.json.decode(record.value, type=Registered) for record in self.log.read(MODELS)]
