@@ -53,6 +53,8 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--events", type=_count, default=20_000, metavar="N", help="how many events to play (20000)")
     show.add_argument("--speed", type=_speed, metavar="X|max", help=SPEED)
     show.add_argument("--report", type=Path, metavar="FILE", help="write what was measured, as JSON")
+    flip = "turn the labels round of all events but the first N, and watch what is done about it"
+    show.add_argument("--flip-after", type=_count, metavar="N", help=flip)
     show.add_argument("--keep", action="store_true", help="stay up afterwards, until Ctrl-C")
     show.set_defaults(run=_demo)
     up = commands.add_parser("up", help="run a stream until Ctrl-C; a part that dies is named and started again")
@@ -103,9 +105,8 @@ def _options(given: argparse.Namespace, *, fresh: bool) -> Options:
 
 def _demo(given: argparse.Namespace) -> int:
     ours = given.broker in ("embedded", "kafka")
-    wanted = demo.Demo(
-        _options(given, fresh=ours), given.schemas, given.events, given.speed, given.report, keep=given.keep
-    )
+    played = given.events, given.speed, given.report, given.keep, given.flip_after
+    wanted = demo.Demo(_options(given, fresh=ours), given.schemas, *played)
     return 0 if demo.run(wanted) else 1
 
 

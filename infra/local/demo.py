@@ -13,7 +13,8 @@ import msgspec
 from infra.local.ledger import Ledger
 from infra.local.progress import Progress
 from infra.local.quality import Quality
-from infra.local.replayer import Replayer, Sent, records
+from infra.local.repairs import Repairs, Told, line
+from infra.local.replayer import Replayer, Sent, records, turned
 from infra.local.stack import Options, Stack
 from services.runtime.health import Report
 from services.runtime.stream import Stream, load_stream
@@ -26,7 +27,10 @@ STALL_S = 20.0  # without any progress for so long, what is missing is called mi
 
 @dataclass(frozen=True)
 class Demo:
-    """What to play: `speed` is seconds of event time a second; None is the stream's own."""
+    """What to play: `speed` is seconds of event time a second; None is the stream's own.
+
+    After `flip_after` events labels are turned round, if it is given.
+    """
 
     options: Options
     schemas: Path
@@ -34,12 +38,15 @@ class Demo:
     speed: float | None
     report: Path | None
     keep: bool
+    flip_after: int | None = None
 
 
 def run(demo: Demo) -> bool:
     """Play it; return whether every event was predicted exactly once and nothing was refused."""
     stream = load_stream(demo.schemas, demo.options.stream)
     timed = records(demo.schemas, stream.name, demo.events)
+    if demo.flip_after is not None:
+        timed = turned(timed, stream, demo.flip_after)
     print(f"starting {demo.options.broker} broker, Triton and the services of {stream.name} …", flush=True)
     began = time.monotonic()
     with Stack(replace(demo.options, settings=PROMPT), stream, demo.schemas) as stack:
@@ -47,15 +54,19 @@ def run(demo: Demo) -> bool:
             f"up in {time.monotonic() - began:.1f} s: broker {stack.broker.kind} {stack.broker.version}"
             f" at {stack.broker.address}, Triton {stack.triton.version}, ingestion at {stack.ingestion}"
         )
-        ledger = Ledger(stack.settings, stream)
+        ledger, repairs = Ledger(stack.settings, stream), Repairs(stack.settings, stream)
         try:
             speed = demo.speed or stream.pipeline.replay.speed
             replayer = Replayer(stream, stack.ingestion, timed, speed, stack.check)
             trainings = Trainings(stack) if speed == math.inf else None
-            sent = _play(replayer, ledger, stack.check, demo.events, trainings)
+            progress = Progress(ledger, replayer.sent, demo.events, Told(repairs))
+            sent = play(replayer, ledger, stack.check, progress, trainings)
             report = _report(stack, stream, ledger, sent, trainings.waited_s if trainings else 0.0)
+            repairs.read()
+            report |= {"flip_after": demo.flip_after, "alerts": list(repairs.found.values())}
         finally:
             ledger.close()
+            repairs.close()
         _say(report, demo, stack)
         if demo.keep:
             _wait(stack)
@@ -96,10 +107,10 @@ class Trainings:
         return report.busy is not None
 
 
-def _play(
-    replayer: Replayer, ledger: Ledger, check: Callable[[], None], events: int | None, trainings: Trainings | None
+def play(
+    replayer: Replayer, ledger: Ledger, check: Callable[[], None], progress: Progress, trainings: Trainings | None
 ) -> Sent:
-    progress = Progress(ledger, replayer.sent, events)
+    """Send everything, and wait until all that is to come of it has come, or nothing comes any more."""
 
     def between() -> None:
         progress()
@@ -165,6 +176,8 @@ def _say(report: dict[str, Any], demo: Demo, stack: Stack) -> None:
             f"{model} {found.log_loss:.4f}" for model, found in parts.items() if found.log_loss is not None
         )
         print(f"  {parts['served'].n} labelled events served by {version} beside online, log loss: {losses}")
+    for repair in report["alerts"]:
+        print(f"  {line(repair)}")
     print(f"logs: {stack.folder / 'logs'}" + (f"; report: {demo.report}" if demo.report else ""))
 
 

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -15,8 +16,9 @@ TERMINAL_S, PIPE_S = 0.25, 5.0
 class Progress:
     """Shows how far the run is and how it is doing; call it as often as you like."""
 
-    def __init__(self, ledger: Ledger, sent: Sent, total: int | None) -> None:
-        self._ledger, self._sent, self._total = ledger, sent, total
+    def __init__(self, ledger: Ledger, sent: Sent, total: int | None, more: Callable[[], str] = lambda: "") -> None:
+        """`more` says what the line ends with."""
+        self._ledger, self._sent, self._total, self._more = ledger, sent, total, more
         self._terminal = sys.stdout.isatty()
         self._every = TERMINAL_S if self._terminal else PIPE_S
         self._start = self._last = time.monotonic()
@@ -49,7 +51,7 @@ class Progress:
         of = f"/{self._total}" if self._total else ""
         return (
             f"{now - self._start:5.1f} s  events {len(self._sent.events)}{of}  predictions {len(arrived)}"
-            f"  labels {len(self._ledger.examples)}  {pace}  {self._loss()}"
+            f"  labels {len(self._ledger.examples)}  {pace}  {self._loss()}{self._more()}"
         )
 
     def _loss(self) -> str:

@@ -39,6 +39,18 @@ def records(schemas: Path, stream: str, events: int | None) -> Iterator[Timed]:
     return found
 
 
+def turned(timed: Iterator[Timed], stream: Stream, after: int) -> Iterator[Timed]:
+    """Yield the same, but with the labels turned round of all events but the first `after`."""
+    name, field, events, later = stream.pipeline.stream.id, stream.pipeline.label.field, 0, set[str]()
+    for when, kind, record in timed:
+        if kind == "event":
+            events += 1
+            if events > after:
+                later.add(record[name])
+        turn = kind == "label" and record[name] in later
+        yield when, kind, record | {field: not record[field]} if turn else record
+
+
 @dataclass
 class Sent:
     """The ledger's half that the sender writes: what was sent, when, and what could be known at that moment."""
@@ -52,11 +64,21 @@ class Sent:
 
 
 class Replayer:
-    """Sends slices of what is due. `speed` is seconds of event time a second; infinite sends as fast as it is taken."""
+    """Sends slices of what is due, of `most` records each at most.
+
+    `speed` is seconds of event time a second; infinite sends as fast as it is taken.
+    """
 
     def __init__(
-        self, stream: Stream, url: str, timed: Iterator[Timed], speed: float, check: Callable[[], None]
+        self,
+        stream: Stream,
+        url: str,
+        timed: Iterator[Timed],
+        speed: float,
+        check: Callable[[], None],
+        most: int = SLICE,
     ) -> None:
+        self._most = most
         self._stream, self._timed, self._speed, self._check = stream, timed, speed, check
         self._client = httpx.Client(base_url=f"{url}/v1/streams/{stream.name}", timeout=PATIENCE_S)
         self._key, self._id, self._label = stream.key, stream.pipeline.stream.id, stream.pipeline.label.field
@@ -75,14 +97,14 @@ class Replayer:
 
     def _slices(self) -> Iterator[list[Timed]]:
         if self._speed == float("inf"):
-            while due := list(islice(self._timed, SLICE)):
+            while due := list(islice(self._timed, self._most)):
                 yield due
             return
         first = next(self._timed)
         start, due = time.monotonic(), [first]
         for timed in self._timed:
             wait = start + (timed[0] - first[0]) / self._speed - time.monotonic()
-            if len(due) >= SLICE or (wait > 0 and due):
+            if len(due) >= self._most or (wait > 0 and due):
                 yield due
                 due = []
             while wait > 0:

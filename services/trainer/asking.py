@@ -45,6 +45,12 @@ def since(alert: Alert) -> int:
     return alert.since.time if alert.retrain_from is None else alert.retrain_from
 
 
+def may_ask(rule: BatchRule | None, alerts: Alerts, done: Mapping[str, int]) -> bool:
+    """Return whether an alert stands that may ask for a training, now or when more examples have come."""
+    wanted = rule is not None and rule.on_alert and not alerts.orders.held
+    return wanted and any(alert.id not in done for alert in alerts.standing())
+
+
 def asked(
     rule: BatchRule | None,
     alerts: Alerts,

@@ -4,13 +4,14 @@ import logging
 from collections.abc import Sequence
 from typing import Protocol
 
+from services.runtime.alerts import Alert
 from services.runtime.grammar import BatchRule
 from services.runtime.health import Health
 from services.runtime.models import FOR_ALERT, alert_of
 from services.runtime.records import Outgoing
 from services.runtime.stage import Batches
 from services.trainer.apprentice import Order
-from services.trainer.asking import asked, since
+from services.trainer.asking import Alerts, asked, may_ask, since
 from services.trainer.cards import Card, Cards
 from services.trainer.listening import Listening
 from services.trainer.registry import Registry
@@ -101,8 +102,13 @@ class Training(Storing):
     def _due(self, cards: Sequence[Card]) -> Order | None:
         """Return what is to be trained now, if anything."""
         newest, done = self._extent.newest, {name: card.newest for card in cards if (name := alert_of(card.by))}
-        found = self._listening.heard(lambda said: asked(self._rule, said, done, newest, self._count, self._lost))
-        if found is not None:
+
+        def ask(said: Alerts) -> Alert | None:
+            if may_ask(self._rule, said, done):
+                self._worker.prepare()  # while examples come
+            return asked(self._rule, said, done, newest, self._count, self._lost)
+
+        if (found := self._listening.heard(ask)) is not None:
             return Order(f"{FOR_ALERT}{found.id}", since(found))
         return Order(SCHEDULE) if self._is_due(cards) else None
 

@@ -31,9 +31,10 @@ def run(tmp_path: Path) -> Alerted:
 def test_an_alert_has_a_version_of_its_own(run: Alerted) -> None:
     """Once enough labelled examples are of the time after the change; what is registered names it."""
     run.turn(10)
+    assert not run.hand.ready
     run.say(alert())
     run.turn(4)
-    assert run.hand.asked == []
+    assert (run.hand.asked, run.hand.ready) == ([], True)
     run.turn(1)
     assert (run.hand.asked, run.hand.order.since) == ([ASKED], 10 * HOUR)
     run.turn(4)
