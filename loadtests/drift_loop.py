@@ -26,6 +26,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
+from infra.local.curves import Curve, page
 from infra.local.demo import PROMPT, Trainings, play
 from infra.local.ledger import Ledger
 from infra.local.progress import Progress
@@ -33,7 +34,6 @@ from infra.local.quality import losses
 from infra.local.repairs import Repair, Repairs, Told, line
 from infra.local.replayer import Replayer, Sent, Timed, records, turned
 from infra.local.stack import REPOSITORY, Options, Stack
-from infra.local.curves import Curve, page
 from services.runtime.stream import load_stream
 
 SCHEMAS = REPOSITORY / "schemas"
