@@ -101,7 +101,7 @@ def play_one(given: argparse.Namespace, name: str, run: str) -> Played:
     try:
         return _play(given, schemas, name, folder, flip=run != RUNS[0])
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        print(folder)
 
 
 def _play(given: argparse.Namespace, schemas: Path, name: str, folder: Path, *, flip: bool) -> Played:

@@ -4,6 +4,7 @@ import pickle
 from collections.abc import Sequence
 
 from services.learner.model import build_model
+from services.learner.renewal import Renewal
 from services.runtime.frames import rows
 from services.runtime.quality import log_loss
 from services.runtime.records import Outgoing, Record
@@ -16,13 +17,16 @@ class LearnerCore:
     """Folds `examples`, each predicted before it is learned. `learned`, their number, is the model's version.
 
     A correction is learned as well, on top of what it corrects: River's classifiers can't unlearn. It is counted in
-    `unretractable`, and not in the loss, as the model has seen that row.
+    `unretractable`, and not in the loss, as the model has seen that row. Where the world turns the model is begun anew
+    (`renewal.py`).
     """
 
     def __init__(self, stream: Stream) -> None:
         self._columns = stream.columns
         self._frame = examples_frame(stream)
-        self._model = build_model(stream.pipeline.online.model)
+        self._rule = stream.pipeline.online
+        self._model = build_model(self._rule.model)
+        self._renewal = Renewal(lambda: build_model(self._rule.model))
         self.learned = self.unretractable = 0
         self._loss = 0.0
 
@@ -42,23 +46,33 @@ class LearnerCore:
         return []
 
     def _learn(self, vector: dict[str, float], label: bool, retracted: float | None) -> None:  # noqa: FBT001 - the label
-        if retracted is None:
-            self._loss += log_loss(score(self._model, vector), label)
-        else:
-            self.unretractable += 1
+        loss = log_loss(score(self._model, vector), label) if retracted is None else None
         self._model.learn_one(vector, label)
         self.learned += 1
+        if loss is None:
+            self.unretractable += 1
+            return
+        self._loss += loss
+        if self._rule.renew:
+            self._model = self._renewal.after(self._model, vector, label, loss)
+
+    @property
+    def renewed(self) -> int:
+        """How often the model was begun anew."""
+        return self._renewal.count
 
     def artifact(self) -> bytes:
         """Return the model as it is now, pickled; it leaves this process sealed."""
         return _canonical(self._model)
 
     def snapshot(self) -> bytes:
-        return _canonical((self._model, self.learned, self.unretractable, self._loss))
+        return _canonical((self._model, self.learned, self.unretractable, self._loss, self._renewal.state()))
 
     def restore(self, state: bytes) -> None:
         """Load a state that came out of a sealed snapshot; nothing else may be passed here."""
-        self._model, self.learned, self.unretractable, self._loss = pickle.loads(state)  # noqa: S301 - it was checked
+        found = pickle.loads(state)  # noqa: S301 - it was checked
+        self._model, self.learned, self.unretractable, self._loss, renewal = found
+        self._renewal.load(renewal, self._columns)
 
 
 def _canonical(state: object) -> bytes:

@@ -176,10 +176,15 @@ class LabelRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class OnlineRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`[online]`: a River pipeline, step by step, and how often a new version is published."""
+    """`[online]`: a River pipeline, step by step, and how often a new version is published.
+
+    With `renew` a model that suddenly loses far more than is usual is begun anew from the examples since then, once
+    that is shown to be better.
+    """
 
     model: list[str | dict[str, dict[str, Any]]]
     snapshot_every: Duration = msgspec.field(default_factory=lambda: Duration("1s"))
+    renew: bool = True
 
 
 class BatchRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

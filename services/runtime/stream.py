@@ -39,7 +39,7 @@ class Stream(msgspec.Struct, frozen=True):
     @property
     def online_rule(self) -> str:
         """The fingerprint of what the online model's state depends on."""
-        return _hash([self.pipeline.online.model])
+        return _hash([self.pipeline.online.model, self.pipeline.online.renew])
 
     @property
     def rollout_rule(self) -> str:
