@@ -23,6 +23,7 @@ from services.runtime.waiting import Wait
 
 log = logging.getLogger(__name__)
 ACTOR = "rollout"
+URGENT = 3  # versions that alerts have asked for, compared at a time
 
 
 class Models(Protocol):
@@ -135,26 +136,23 @@ class Deciding:
 def turns(lineup: Lineup) -> list[Moved]:
     """Return the records by which a registered version becomes a shadow, and those that it goes before retire.
 
-    It is the newest; but one that an alert has asked for goes before others, be they newer or compared already: they
-    are of the world before the change, or of it for the most part.
+    It is the newest, when no other is compared. But one that an alert has asked for goes before others, be they newer
+    or compared already: they are of the world before the change, or of it for the most part. It is compared beside
+    those of other alerts, up to `URGENT`.
     """
     waiting = lineup.of("registered")
     challengers = [number for number in lineup.of("shadow", "canary") if not lineup.candidates[number].reigned]
     urgent = [number for number in waiting if lineup.candidates[number].registered.alert is not None]
-    if not waiting or (challengers and not _give_way(lineup, urgent, challengers)):
+    way = [number for number in challengers if lineup.candidates[number].registered.alert is None]
+    if not waiting or (challengers and not (urgent and len(challengers) - len(way) < URGENT)):
         return []
     chosen = (urgent or waiting)[-1]
     came = lineup.candidates[chosen].registered
+    gone = f"gives way to {BATCH}@{chosen}, which is for alert {came.alert}"
     late = f"{BATCH}@{chosen} is newer, and came before its turn"
-    way = f"gives way to {BATCH}@{chosen}, which is for alert {came.alert}"
-    rise = f"registered by {came.by}, and no other challenger is compared"
+    beside = "beside those of other alerts" if len(challengers) > len(way) else "and no other challenger is compared"
     return [
-        *(Moved(BATCH, number, "retired", ACTOR, way) for number in challengers),
+        *(Moved(BATCH, number, "retired", ACTOR, gone) for number in way),
         *(Moved(BATCH, number, "retired", ACTOR, late) for number in waiting if number < chosen),
-        Moved(BATCH, chosen, "shadow", ACTOR, rise),
+        Moved(BATCH, chosen, "shadow", ACTOR, f"registered by {came.by}, {beside}"),
     ]
-
-
-def _give_way(lineup: Lineup, urgent: Sequence[int], challengers: Sequence[int]) -> bool:
-    """Whether what is compared now is to go for what an alert has asked for; not if an alert has asked for it too."""
-    return bool(urgent) and all(lineup.candidates[number].registered.alert is None for number in challengers)

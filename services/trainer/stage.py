@@ -4,6 +4,9 @@ import logging
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from services.runtime.alerts import Alert
 from services.runtime.grammar import BatchRule
 from services.runtime.health import Health
@@ -22,6 +25,7 @@ from services.trainer.storing import Storing
 
 log = logging.getLogger(__name__)
 SCHEDULE = "schedule"  # who asks for what is due
+LOOKS = 20  # at the table, until there are as many examples as an alert waits for
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0  # after a training that was killed, or could not be
 
 
@@ -65,7 +69,8 @@ class Training(Storing):
         self._order = Order(SCHEDULE)  # the last
         self._given_up: int | None = None  # as `_asked`, of one whose examples could not be learned from
         self._lost: set[str] = set()  # alerts for which that was so
-        self._counts: dict[tuple[int, int | None], int] = {}  # of the table as it is now
+        self._times: NDArray[np.int64] | None = None  # of the labelled rows from `_times_from` on
+        self._times_from = self._looked = 0  # `_looked`: when the table had so many rows
         self._pause_s, self._not_before = 0.0, self._clock.now()
         self._prepare()  # while this service waits for its partition
 
@@ -82,7 +87,8 @@ class Training(Storing):
 
     def fold(self, batches: Batches) -> list[Outgoing]:
         outgoing = super().fold(batches)
-        self._extent, self._counts = self._store.extent(), {}
+        self._extent = self._store.extent()
+        self._forget()
         return outgoing
 
     def extra(self) -> list[Outgoing]:
@@ -113,10 +119,18 @@ class Training(Storing):
         return Order(SCHEDULE) if self._is_due(cards) else None
 
     def _count(self, start: int, end: int | None) -> int:
-        """Count the labelled rows of a span of event time, each span once for a table as it is."""
-        if (start, end) not in self._counts:
-            self._counts[start, end] = self._store.count(start, end)
-        return self._counts[start, end]
+        """Count the labelled rows of a span of event time, as they were when last looked at."""
+        if self._times is None or start < self._times_from:
+            self._times, self._times_from, self._looked = self._store.labelled_times(start), start, self._extent.rows
+        first = np.searchsorted(self._times, start)
+        last = len(self._times) if end is None else np.searchsorted(self._times, end, "right")
+        return int(last - first)
+
+    def _forget(self) -> None:
+        """Look again when a share of what an alert waits for may have come: each time whole days are read."""
+        wanted = 1 if self._rule is None else self._rule.alert_examples / LOOKS
+        if self._extent.rows >= self._looked + wanted:
+            self._times = None
 
     def _is_due(self, cards: Sequence[Card]) -> bool:
         seen = [card.newest for card in cards] + ([] if self._given_up is None else [self._given_up])

@@ -11,9 +11,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 from deltalake import CommitProperties, DeltaTable, PostCommitHookProperties, Transaction, write_deltalake
 from deltalake.exceptions import CommitFailedError, DeltaError, TableNotFoundError
+from numpy.typing import NDArray
 
 from services.runtime.errors import Retry, Stop
 from services.runtime.frames import micros
@@ -97,16 +99,16 @@ class ExampleStore:
             times = micros(files["max.event_time"].combine_chunks())
             return Extent(int(files["num_records"].to_numpy().sum()), int(times.max()))
 
-    def count(self, since: int, until: int | None = None) -> int:
-        """Count the labelled rows with an event time from `since` on, up to `until` and with it, of that version.
+    def labelled_times(self, since: int) -> NDArray[np.int64]:
+        """Return the event times of the labelled rows of that version, from `since` on, in order; µs since 1970.
 
-        Times are µs since 1970. A correction is a row of its own.
+        A correction is a row of its own.
         """
         with self._edge():
             day = dt.datetime.fromtimestamp(since / 1e6, dt.UTC).date()
             found = _scan(self._table or self._fresh(), ["event_time", "label"], f"{DATE} >= '{day}'")
             times = micros(found["event_time"].combine_chunks())[found["label"].is_valid().to_numpy()]
-            return int(((times >= since) & (times <= (times if until is None else until))).sum())
+            return np.sort(times[times >= since])
 
     def training_set(self, version: int | None = None, until: int | None = None) -> TrainingSet:
         """Read a version, the newest if none is named; of it what labels had said `until` then (µs since 1970).

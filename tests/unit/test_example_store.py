@@ -215,17 +215,16 @@ def test_equal_rows_give_equal_bytes(store: ExampleStore) -> None:
         assert digest(training_set(1, COLUMNS, table.take(pa.array(order)))) == found
 
 
-def test_labelled_rows_of_a_span_are_counted(store: ExampleStore) -> None:
-    """From an event time on, to another, both with it; over days, which are partitions; unknown ones are none."""
-    assert store.count(0) == 0
-    for record in records(20):
-        store.append(0, [record])
-    for first, last in ((0, 59), (23, 59), (24, 24), (25, 47), (58, 99)):
-        expected = len(range(first, min(last, 59) + 1))
-        assert store.count(first * HOUR, last * HOUR) == expected
-        assert store.count(first * HOUR - 1, last * HOUR) == expected
-    assert store.count(10 * HOUR) == 50
-    assert store.count(60 * HOUR) == 0
+def test_labelled_rows_are_counted_from_a_time_on(store: ExampleStore) -> None:
+    """In order, that time's too, over days, which are partitions; what is unknown is none."""
+    assert store.labelled_times(0).tolist() == []
+    for record in reversed(records(20)):
+        store.append(0, [msgspec.structs.replace(record, offset=100 - record.offset)])
+    for first in (0, 23, 24, 25, 59, 60):
+        expected = [hour * HOUR for hour in range(first, 60)]
+        assert store.labelled_times(first * HOUR).tolist() == expected
+        assert store.labelled_times(first * HOUR - 1).tolist() == expected
+        assert store.labelled_times(first * HOUR + 1).tolist() == [time for time in expected if time != first * HOUR]
 
 
 def test_until_leaves_out_what_was_not_known(store: ExampleStore) -> None:
