@@ -77,7 +77,7 @@ class Training(Storing):
     def open(self, partition: int, state: bytes | None) -> None:
         super().open(partition, state)
         self._registry.open()
-        self._extent = self._store.extent()
+        self._extent, self._times = self._store.extent(), None
         self._prepare()
 
     def close(self, partition: int) -> None:
