@@ -47,8 +47,9 @@ class Plain:
         self._seen += 1
         self._lately.append(loss)
         if self._alert is not None:
-            if self._alert.event == "raised" and sum(self._lately) < len(self._lately) * (self._usual + NEAR):
+            if len(self._lately) == WINDOW and sum(self._lately) < WINDOW * (self._usual + NEAR):
                 self._say(msgspec.structs.replace(self._alert, number=1, event="resolved", at=place))
+                self._alert, self._sum = None, 0.0
             return
         self._usual += (loss - self._usual) / min(self._seen, WARM_UP)
         self._sum = max(0.0, self._sum + loss - self._usual - MARGIN)
@@ -58,9 +59,9 @@ class Plain:
             change = self._since, place, "plain", self._sum, why
             self._lately.clear()
             alert = Alert(name, 0, "raised", "loss", "served", "critical", *change)
-            self._say(msgspec.structs.replace(alert, retrain_from=self._since.time))
+            self._alert = msgspec.structs.replace(alert, retrain_from=self._since.time)
+            self._say(self._alert)
 
     def _say(self, alert: Alert) -> None:
-        self._alert = alert
         self._producer.produce(self._topic, msgspec.json.encode(alert), key=alert.key, partition=0)
         self._producer.flush(5)

@@ -2,7 +2,9 @@
 
 A training can mend what a model has learned: its loss, its calibration, what it is thought to lose, what it says, and
 what it is asked about. It can't mend missing values, values out of range, labels that don't come, or a volume that
-fell: there the sender is at fault, or the world is quiet, and a model trained on that would learn the fault.
+fell: there the sender is at fault, or the world is quiet, and a model trained on that would learn the fault. Nor does
+it ask that what is served, or what the batch model says, whichever version that is, has another distribution: every
+promotion does that, and would ask for the next.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,10 +12,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from services.runtime.alerts import Alert, Kind
 from services.runtime.commands import Orders
 from services.runtime.grammar import BatchRule
+from services.runtime.models import BATCH
 
 MENDED: tuple[Kind, ...] = ("loss", "calibration", "estimate", "predictions", "joint", "features")  # the surest first
+OURS = ("served", BATCH)  # whose predictions change by what we do
 DAY_US = 86_400_000_000
 Count = Callable[[int, int | None], int]  # labelled rows from an event time on, to another and with it if one is given
+
+
+def can_mend(alert: Alert) -> bool:
+    """Return whether a training can mend this."""
+    return alert.kind in MENDED and not (alert.kind == "predictions" and alert.subject in OURS)
 
 
 class Alerts:
@@ -36,7 +45,7 @@ class Alerts:
 
     def standing(self) -> list[Alert]:
         """Return what may ask for a training, who asks first before the others."""
-        asking = [alert for alert in self._standing.values() if alert.kind in MENDED and not alert.silenced]
+        asking = [alert for alert in self._standing.values() if not alert.silenced and can_mend(alert)]
         return sorted(asking, key=lambda alert: (alert.severity != "critical", MENDED.index(alert.kind)))
 
 

@@ -39,6 +39,13 @@ def test_only_what_a_training_can_mend_asks(kind: Kind) -> None:
     assert (asks(said(alert(kind=kind))) is None) == (kind in faults) == (kind not in MENDED)
 
 
+@pytest.mark.parametrize("subject", ["served", "batch", "online", "batch@7"])
+def test_a_promotion_asks_for_no_training(subject: str) -> None:
+    """It changes what is served, and what the champion says; a single version is changed by nobody."""
+    assert (asks(said(alert(kind="predictions", subject=subject))) is None) == (subject in ("served", "batch"))
+    assert asks(said(alert(kind="loss", subject=subject))) == "loss-1"
+
+
 def test_the_surest_asks_first() -> None:
     """Critical before warnings, a loss before what only may cost one."""
     features = alert("features-1", kind="features")
