@@ -16,7 +16,7 @@ from services.trainer.rows import TrainingSet
 from tests.lessons import COLUMNS, PIPELINE, STREAM
 from tests.stored import HOUR
 
-RULE = BatchRule(width=8, depth=1, epochs=30, patience=30, batch_size=64, learning_rate=0.01, dropout=0.0)
+RULE = BatchRule(width=8, depth=1, epochs=20, patience=20, batch_size=64, learning_rate=0.01, dropout=0.0)
 STREAM = msgspec.structs.replace(STREAM, pipeline=msgspec.structs.replace(PIPELINE, batch=RULE))
 BEFORE, AFTER = 1200, 400
 SINCE = BEFORE * HOUR
@@ -118,7 +118,7 @@ def test_an_interruption_costs_no_other_version(tmp_path: Path) -> None:
     """Killed after any epoch, it goes on and comes to the same graph, bit for bit."""
     given = examples("other")
     expected = train(given, tmp_path / "whole")[0]
-    for kill in (3, 40, 70, 95):
+    for kill in (3, 30, 65):
         count = 0
 
         def ended(_epoch: object, _of: int, last: int = kill) -> None:
