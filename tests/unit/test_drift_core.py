@@ -87,6 +87,15 @@ def test_a_shift_is_found_placed_and_shown() -> None:
     assert "normal now" in said[-1].reason
 
 
+def test_what_explains_most_is_named_first() -> None:
+    """Columns are ranked by surprise; a field's own column stands before those that are made of it."""
+    vectors = rows()
+    for name, shift in (("nsw_demand", 0.5), ("vic_demand", 1.0), ("nsw_price", 0.5), ("price_1d", 3.0)):
+        vectors[START:, column("electricity", name)] += shift
+    named = [one.name for one in raised(alerts("electricity", vectors), "features").features]
+    assert named == ["nsw_price", "price_1d", "vic_demand", "nsw_demand"]
+
+
 def test_the_old_world_again_resolves() -> None:
     """A change that ends is resolved as what was before."""
     vectors = rows()
@@ -128,12 +137,15 @@ def test_fewer_events() -> None:
 
 
 def test_nights_are_no_drop() -> None:
-    """Where every night has a tenth of the day's events, no volume is told: the same hour was so before."""
-    minutes = np.cumsum([10 if (row // 800) % 2 else 1 for row in range(SIZE)])  # 800 minutes, and 8,000 more
-    day = [row % 960 for row in range(SIZE)]  # 720 rows by day, a minute each; 240 by night, three minutes each
+    """Where every night has a third of the events of a day, no volume is told: the same hour was so before."""
+    day = [row % 960 for row in range(2 * SIZE)]  # 720 rows by day, a minute each; 240 by night, three minutes each
     minutes = np.cumsum([1 if place < 720 else 3 for place in day])
     said = alerts("electricity", rows(), at=lambda row: int(minutes[row]) * MINUTE)
     assert [alert for alert in said if alert.kind == "volume"] == []
+    half = np.concatenate([minutes[:START], minutes[START::2]])
+    fewer = raised(alerts("electricity", rows(), at=lambda row: int(half[row]) * MINUTE), "volume")
+    assert fewer.strength == pytest.approx(0.5, rel=0.2), "half of what is usual at the time is told, day and night"
+    assert fewer.at.time <= half[START + 3 * ROWS] * MINUTE
 
 
 def test_a_slice_explains_what_is_its_own() -> None:
