@@ -14,7 +14,7 @@ import argparse
 import statistics
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -122,6 +122,13 @@ def volume_drop(world: World, start: int, rng: Generator) -> Change:
     return Change(world.take(kept, world.at[kept]), start, "")
 
 
+def label_only(world: World, start: int, _: Generator) -> Change:
+    """Turn labels round: nothing of this is in `scored`, so it is for what watches `examples`, by the kind "loss"."""
+    labels = world.labels.copy()
+    labels[start:] = 1 - labels[start:]
+    return Change(replace(world, labels=labels), start, "")
+
+
 INJECTIONS: dict[str, Injection] = {
     "abrupt": abrupt,
     "gradual": gradual,
@@ -132,6 +139,7 @@ INJECTIONS: dict[str, Injection] = {
     "stuck": stuck,
     "nulls": nulls,
     "volume": volume_drop,
+    "label only": label_only,
 }
 
 

@@ -24,6 +24,8 @@ class Monitor(Protocol):
 
     def fold(self, summary: Any) -> list[Signal]: ...  # noqa: ANN401 - each takes its own kind of summary
 
+    def warm_up(self) -> None: ...
+
     def snapshot(self) -> bytes: ...
 
     def restore(self, state: bytes) -> None: ...
@@ -63,6 +65,11 @@ class DriftCore:
         self._summaries += 1
         signals = [s for kinds, monitor in self._monitors if isinstance(told, kinds) for s in monitor.fold(told)]
         return self._alarms.fold(signals)
+
+    def warm_up(self) -> None:
+        """Compile what the monitors need, or load it from its cache, before the first summary waits for it."""
+        for _, monitor in self._monitors:
+            monitor.warm_up()
 
     def view(self) -> dict[str, object]:
         """Return what a person may ask of it, as JSON takes it."""

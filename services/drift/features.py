@@ -14,8 +14,8 @@ from services.drift.profiles import Profile, ProfileState
 from services.drift.reducing import KEPT, ROWS, WHOLE
 from services.drift.signals import Signal
 from services.drift.slicing import Slicing, SlicingState
-from services.drift.summaries import ScoredSummary
-from services.drift.volume import Volume, VolumeState
+from services.drift.summaries import ScoredSummary, Source
+from services.drift.volume import HOUR, Volume, VolumeState
 from services.drift.watched import Table
 from services.runtime.stream import Stream
 
@@ -37,7 +37,8 @@ class Features:
     """Folds summaries of `scored`, of all partitions in the order in which they meet, into signals."""
 
     def __init__(self, stream: Stream) -> None:
-        self._layout = layout = Layout(stream)
+        self._stream, self._layout = stream, Layout(stream)
+        layout = self._layout
         rule = stream.pipeline.drift
         blocks = rule.reference // ROWS
         hots = [len(values) for values in layout.hots.values()]
@@ -84,6 +85,12 @@ class Features:
         self._distributions.version = max(self._distributions.version, newest)
         return said
 
+    def warm_up(self) -> None:
+        """Compile the kernels, or load them from their cache, before the first summary waits for them: try another."""
+        other = Features(self._stream)
+        for number in range(self._stream.pipeline.drift.reference // ROWS + 2):
+            other.fold(blank(self._layout, number))
+
     # Snapshots
 
     def snapshot(self) -> bytes:
@@ -108,3 +115,12 @@ def _tables(layout: Layout) -> list[Table]:
         *(Table("missing", name, ("there", "missing"), field, direct) for name, field, direct in named if direct),
         *(Table("range", name, ("within", "outside"), field, direct) for name, field, direct in named if direct),
     ]
+
+
+def blank(layout: Layout, number: int) -> ScoredSummary:
+    """Return a summary of rows of zeros; each took an hour."""
+    numbers, features = len(layout.numbers), len(layout.features)
+    source = Source("", 0, number, number, number, number * HOUR, (number + 1) * HOUR)
+    quantiles, whole = bytes(4 * numbers * KEPT), bytes(4 * WHOLE * layout.width)
+    counts = bytes(2 * numbers), bytes(2 * features), bytes(2 * layout.hot_width)
+    return ScoredSummary(source, ROWS, quantiles, *counts, whole, bytes(4 * len(layout.sliced) * (1 + numbers)))

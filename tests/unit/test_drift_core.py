@@ -61,6 +61,15 @@ def raised(said: list[Alert], kind: str) -> Alert:
     return next(alert for alert in said if (alert.event, alert.kind) == ("raised", kind))
 
 
+@pytest.mark.parametrize("name", ["flights", "electricity"])
+def test_warming_up_leaves_no_trace(name: str) -> None:
+    """A core that compiled its kernels beforehand is as it was."""
+    core = DriftCore(stream(name))
+    before = core.snapshot()
+    core.warm_up()
+    assert core.snapshot() == before
+
+
 def test_nothing_is_said_where_nothing_changes() -> None:
     """Independent rows raise no alert."""
     assert alerts("electricity", rows()) == []
