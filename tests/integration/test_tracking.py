@@ -33,8 +33,8 @@ class Place:
         self.cards = Cards(Artifacts(data, "made"), "made:0")
         self.graph, self._card = training.run(STREAM, lesson(), data / "training" / "made", "cpu", lambda _, __: None)
 
-    def add(self) -> Card:
-        card = msgspec.structs.replace(self._card, version=self.cards.free(), by="somebody@somewhere")
+    def add(self, by: str = "somebody@somewhere", **more: Any) -> Card:
+        card = msgspec.structs.replace(self._card, version=self.cards.free(), by=by, **more)
         self.cards.add(card, self.graph)
         return card
 
@@ -57,6 +57,20 @@ class Place:
 @pytest.fixture
 def place(tmp_path: Path) -> Place:
     return Place(tmp_path)
+
+
+def test_a_version_for_an_alert_names_it(place: Place) -> None:
+    """And the window that was chosen, with what each lost; another version has no such tag."""
+    place.add("alert:loss-1", since=5, window="after", windows={"after": 0.25, "all": 0.5})
+    place.add()
+    place.catch_up()
+    other, run = sorted(place.runs(), key=lambda one: "thalweg.alert" in one.data.tags)
+    found = {name.removeprefix("thalweg."): value for name, value in run.data.tags.items()}
+    assert (found["alert"], found["since"], found["window"]) == ("loss-1", "5", "after")
+    assert (run.data.metrics["window_loss/after"], run.data.metrics["window_loss/all"]) == (0.25, 0.5)
+    assert not {"thalweg.alert", "thalweg.since", "thalweg.window"} & other.data.tags.keys()
+    [version] = [one for one in place.versions() if one.run_id == run.info.run_id]
+    assert version.tags["thalweg.alert"] == "loss-1"
 
 
 def test_a_version_can_be_looked_up(place: Place) -> None:

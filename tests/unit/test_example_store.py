@@ -386,3 +386,4 @@ def test_what_is_unknown_is_kept_and_not_trained_on(store: ExampleStore) -> None
     found = store.training_set()
     assert (found.event_times // HOUR).tolist() == [1, 4]
     assert np.isfinite(found.labels).all()
+    assert (store.labelled_times(0) // HOUR).tolist() == [1, 4]

@@ -103,6 +103,15 @@ def test_a_pin_of_another_feature_set_is_passed_over(place: Place, monkeypatch: 
     assert place.fitting.resume("schedule").table_version == 3
 
 
+def test_who_asks_for_another_reason_takes_what_is_newest(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An alert wants what came after its change, which an older version may not have; asked again it has its own."""
+    place.interrupt(monkeypatch)
+    place.grow(4)
+    card = place.fitting.resume("alert:loss-1", since=10 * 3_600_000_000)
+    assert (card.table_version, card.by, card.since) == (7, "alert:loss-1", 10 * 3_600_000_000)
+    assert (card.window in {"all", *card.windows}, card.newest) == (True, 139 * 3_600_000_000)
+
+
 def test_examples_that_can_t_be_learned_from_are_not_pinned(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stop, and the next call takes what is newest then."""
 
