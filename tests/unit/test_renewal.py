@@ -95,14 +95,25 @@ def test_a_new_model_has_to_be_better() -> None:
         assert (held.count, now is not old) == (int(better), better)
 
 
-def test_memory_is_bounded() -> None:
+def lasting(loss: float, rows: int) -> Renewal:
+    """Return what has seen a long time of 0.1 nats an example, then so much for so long."""
+    held, model = Renewal(lambda: build_model(["linear_model.LogisticRegression"])), object()
+    for row in range(6000 + rows):
+        model = held.after(model, {"x": 1.0}, row % 2 == 0, 0.1 if row < 6000 else loss)
+        assert len(held._since) <= renewal.MOST
+    return held
+
+
+@pytest.mark.parametrize("loss", [0.33, 0.34, 0.345, 0.35, 0.36, 0.6, 3.0])
+def test_memory_is_bounded(loss: float) -> None:
     """However long it loses more than is usual, a little or a lot."""
-    for loss in (0.35, 0.6, 3.0):
-        held = Renewal(lambda: build_model(["linear_model.LogisticRegression"]))
-        model: object = None
-        for row in range(8000):
-            model = held.after(model, {"x": 1.0}, row % 2 == 0, 0.1 if row < 1500 else loss)
-            assert len(held._since) <= renewal.MOST
+    lasting(loss, 5000)
+
+
+def test_a_storm_is_no_alarm() -> None:
+    """A model may lose 0.2 nats an example more than is usual for as long as it likes, more than that not for long."""
+    assert not any(lasting(0.29, rows)._alarmed for rows in (240, 700))
+    assert lasting(0.6, 120)._alarmed
 
 
 @pytest.mark.parametrize("kill", [30, 40, 41, 42, 43, 45, 50, 55, 59])
