@@ -1,6 +1,6 @@
 """Drift killed with -9 at random instants under load: the same alerts, each once, and every row counted once.
 
-    .venv/bin/python loadtests/drift_kills.py [--kills 20] [--events 20000] [--seed 1] [--broker kafka|embedded]
+    .venv/bin/python loadtests/drift_kills.py [--kills 20] [--events 50000] [--seed 1] [--broker kafka|embedded]
 
 Prints what was done and found; exits with 1 if anything is not as it must be. It aims at this machine only and stops by
 itself.
@@ -17,7 +17,7 @@ from infra.chaos.drift import run
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
-    parser.add_argument("--events", type=int, default=20_000)
+    parser.add_argument("--events", type=int, default=50_000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--broker", default="kafka", choices=["kafka", "embedded"])
     given = parser.parse_args()

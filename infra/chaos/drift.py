@@ -48,7 +48,7 @@ PARTITIONS = 3
 SLICE = 60  # events of a message
 LONGEST_S = 12.0  # from a start to a kill: it may hit the start, the recovery, a fold, a write or a save
 PATIENCE_S = 120.0
-QUIET, CHANGED = 14_000, 5000  # events until the world changes first, and then again and again
+QUIET, CHANGED = 24_000, 5000  # events until the world changes first, and then again and again
 ABORTED = 0.3  # of the transactions
 READ = ("scored", "examples")
 

@@ -18,9 +18,9 @@ BROKERS = [
 @pytest.mark.parametrize("broker", BROKERS)
 def test_a_killed_drift_makes_the_same_alerts(tmp_path: Path, broker: str) -> None:
     """Killed while it folds, it goes on from what it saved; transactions that were aborted are never seen."""
-    found = run(tmp_path, 22_000, 2, 3, broker, lambda _: None)
+    found = run(tmp_path, 34_000, 2, 3, broker, lambda _: None)
     assert found.violations == []
-    assert found.rows["scored"] == 22_000
+    assert found.rows["scored"] == 34_000
     assert found.summaries > 50
     assert found.alerts >= 2
     assert found.went_on >= 1
