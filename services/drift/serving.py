@@ -13,6 +13,7 @@ import httpx
 
 from services.drift import changelogs, views
 from services.drift.app import Drift
+from services.drift.core import DriftCore
 from services.drift.delivery import Delivery
 from services.drift.judging import Judge
 from services.drift.settings import DriftSettings
@@ -34,6 +35,7 @@ def serve(
     """Run the application over its inputs until SIGTERM or SIGINT."""
     _hush(logging.WARNING)
     (settings.data / name).mkdir(parents=True, exist_ok=True)  # where Faust may keep tables; ours are in memory
+    DriftCore(stream).warm_up()
     health.enter(CONNECT)
     with closing(KafkaHistory(settings)) as history:
         partitions = {kind: len(history.positions(stream.topic(kind))) for kind in inputs}
