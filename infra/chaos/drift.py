@@ -245,7 +245,7 @@ class _Found:
         values = [record.value for batch in read_all(self._settings, self._topic("alerts")) for record in batch]
         found = [decode_alert(value) for value in values]
         if found != expected:
-            self._violations.append(f"alerts {_named(found)}, not {_named(expected)}")
+            self._violations.append(differ(found, expected))
         return len(found)
 
     def _judge_hours(self) -> None:
@@ -282,3 +282,13 @@ def place(summary: bytes) -> tuple[str, int, int]:
 
 def _named(alerts: Sequence[Alert]) -> list[str]:
     return [f"{alert.id}/{alert.number}" for alert in alerts]
+
+
+def differ(found: Sequence[Alert], expected: Sequence[Alert]) -> str:
+    """Say in what alerts are not what they have to be: those that are too many, missing, or told otherwise."""
+    many, lacking = (
+        Counter(_named(found)) - Counter(_named(expected)),
+        Counter(_named(expected)) - Counter(_named(found)),
+    )
+    other = [f"{one} for {two}" for one, two in zip(found, expected, strict=False) if one != two]
+    return f"alerts: too many {dict(many)}, missing {dict(lacking)}, first that differs: {other[:1]}"

@@ -1,7 +1,8 @@
 """Signals become alerts: raised once, updated when there is news, resolved when calm.
 
 There is news when an alert has grown to twice as strong as was told last, or is graver, or what explains it most is
-something else. Between `on` and `calm` an alert stands as it stood: that is the hysteresis, the monitors' own.
+something else. Between `on` and `calm` an alert stands as it stood: that is the hysteresis, the monitors' own. While
+one stands of what is served, none is raised of the same for one of the models or slices that it is made of.
 """
 
 from collections.abc import Sequence
@@ -32,7 +33,7 @@ class Alarms:
         subject = f"{signal.kind}:{signal.subject}" + (f":{signal.slice}" if signal.slice else "")
         standing = self._standing.get(subject)
         if standing is None:
-            return self._raise(subject, signal) if signal.on else None
+            return self._raise(subject, signal) if signal.on and not self._is_part(subject, signal) else None
         if signal.calm:
             del self._standing[subject]
             return self._next(standing, signal, resolved=True)
@@ -40,6 +41,12 @@ class Alarms:
             self._standing[subject] = self._next(standing, signal, resolved=False)
             return self._standing[subject]
         return None
+
+    def _is_part(self, subject: str, signal: Signal) -> bool:
+        """Say whether it is of one model or slice, while the same stands of all that is served."""
+        _, _, way = signal.subject.partition(": ")
+        whole = f"{signal.kind}:served" + (f": {way}" if way else "")
+        return whole != subject and whole in self._standing
 
     def _raise(self, subject: str, signal: Signal) -> Alert:
         name = f"{subject}:{signal.since.partition}-{signal.since.offset}"

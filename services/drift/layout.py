@@ -12,7 +12,7 @@ from services.runtime.grammar import Hour, OneHot, Operator, Value, Weekday
 from services.runtime.stream import Stream
 
 Floats: TypeAlias = NDArray[np.float32]
-SCORES = ("served", "online", "batch")  # what was served, and what the online model and the batch champion said
+SCORES = ("served", "online")  # what was served, and what the online model said
 NONE = "none"  # the value of a one-hot feature of which no column is hot
 
 

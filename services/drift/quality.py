@@ -20,7 +20,7 @@ from services.drift.summaries import ScoredSummary, Source
 from services.runtime.stream import Stream
 
 SHARES = {"loss": 0.5, "calibration": 0.2, "estimate": 0.15, "coverage": 0.15}
-SETTLE = 5000.0  # labelled events until what lasts is normal
+SETTLE = 5000.0  # labelled events until what lasts is normal, and at the beginning until a model is what it will be
 
 
 class QualityState(msgspec.Struct):
@@ -30,6 +30,7 @@ class QualityState(msgspec.Struct):
     calibration: tuple[ByModelState, dict[str, bytes]]
     estimate: tuple[list[bytes], float | None, int]
     coverage: tuple[list[bytes], list[int]]
+    labelled: int
 
 
 class Quality:
@@ -37,6 +38,7 @@ class Quality:
 
     `share` is of the stream's false alarms: while nothing changes there are `false_alarms` / `share` events between two
     alarms of these monitors on average, all models, slices and statistics together (the union bound on rates).
+    Models that have hardly begun to learn are not judged: the first examples are passed over.
     """
 
     def __init__(self, stream: Stream, share: float) -> None:
@@ -47,17 +49,25 @@ class Quality:
         self._calibration = Calibration(apart["calibration"], SETTLE / ROWS)
         self._estimate = Estimate(apart["estimate"], SETTLE / ROWS)
         self._coverage = Coverage(stream, apart["coverage"], SETTLE / ROWS)
+        self._labelled = 0
 
     def fold(self, summary: ExampleSummary | ScoredSummary) -> list[Signal]:
         if isinstance(summary, ScoredSummary):
             quantiles = np.frombuffer(summary.quantiles, np.float32).reshape(self._columns, -1)
             return self.fold_scores(summary.source, quantiles[self._served])
+        self._labelled += summary.rows
+        if not self._learned:
+            return self._coverage.fold(summary)
         self._estimate.fold(summary)
         return [*self._loss.fold(summary), *self._calibration.fold(summary), *self._coverage.fold(summary)]
 
+    @property
+    def _learned(self) -> bool:
+        return self._labelled > SETTLE
+
     def fold_scores(self, source: Source, served: NDArray[np.floating]) -> list[Signal]:
         """Take the scores that were served of a summary, or a fair part of them."""
-        return self._estimate.fold_scores(source, served)
+        return self._estimate.fold_scores(source, served) if self._learned else []
 
     def warm_up(self) -> None:
         """Compile the detectors, or load them from their cache, before the first summary waits for them: try others."""
@@ -78,7 +88,7 @@ class Quality:
 
     def snapshot(self) -> bytes:
         parts = self._loss.state(), self._calibration.state(), self._estimate.state(), self._coverage.state()
-        return msgspec.msgpack.encode(QualityState(*parts))
+        return msgspec.msgpack.encode(QualityState(*parts, self._labelled))
 
     def restore(self, state: bytes) -> None:
         held = msgspec.msgpack.decode(state, type=QualityState)
@@ -86,3 +96,4 @@ class Quality:
         self._calibration.load(*held.calibration)
         self._estimate.load(*held.estimate)
         self._coverage.load(*held.coverage)
+        self._labelled = held.labelled

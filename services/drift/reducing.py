@@ -54,9 +54,7 @@ class ScoredReducer:
         batch = self._frame.decode(record)
         vectors, times = np.asarray(rows(batch.column("features")), np.float32), micros(batch.column("event_time"))
         entries = _Entries(batch.column("batch"))
-        scores = np.column_stack(
-            [_floats(batch.column("served")), _floats(batch.column("online").field("score")), entries.champion]
-        )
+        scores = np.column_stack([_floats(batch.column("served")), _floats(batch.column("online").field("score"))])
         summaries, done = [], 0
         while done < len(times):
             taken = min(ROWS - self._held, len(times) - done)
@@ -152,16 +150,13 @@ class _Entries:
     """What versions of the batch model said of the rows of a message."""
 
     def __init__(self, column: pa.ListArray) -> None:
-        self.champion = np.full(len(column), np.nan)
         entries = pc.list_flatten(column)
         self._any = len(entries) > 0
         if self._any:
             self._rows = np.asarray(pc.list_parent_indices(column))
             self._versions = np.asarray(entries.field("version"))
             self._champions = pc.equal(entries.field("state"), "champion").to_numpy(zero_copy_only=False)
-            answers = _floats(entries.field("score"))
-            self._answered = ~np.isnan(answers)
-            self.champion[self._rows[self._champions]] = answers[self._champions]
+            self._answered = ~np.isnan(_floats(entries.field("score")))
 
     def count(self, start: int, end: int, counts: dict[int, tuple[int, int]]) -> None:
         """Count the answers of each version for rows start to end."""

@@ -9,8 +9,8 @@ from services.drift.quality import Quality
 from services.drift.signals import Signal
 from tests.judged import STREAM, drawn
 
-COUNT = 6000
-EXAMPLES = drawn(1, COUNT, flipped=slice(4000, 5000))
+COUNT = 11_000
+EXAMPLES = drawn(1, COUNT, flipped=slice(9000, 10_000))
 SUMMARIES = [
     msgspec.msgpack.decode(one, type=ExampleSummary)
     for one in ExampleReducer(STREAM, 0).fold(EXAMPLES.record(slice(None), 0))

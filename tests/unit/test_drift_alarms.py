@@ -66,3 +66,13 @@ def test_each_subject_has_its_own_alert() -> None:
     told = [signal(4), signal(4, subject="y"), signal(4, kind="range"), signal(4, slice="a=b")]
     assert events(alarms, *told) == ["raised"] * 4
     assert len({alert.id for alert in alarms.standing()}) == 4
+
+
+def test_what_a_whole_tells_its_parts_do_not() -> None:
+    """While an alert stands of what is served, none is raised of the same for a model or a slice; others are."""
+    alarms, more = Alarms(), {"kind": "loss", "subject": "served"}
+    assert events(alarms, signal(4, **more)) == ["raised"]
+    assert events(alarms, signal(5, slice="carrier=DL", **more), signal(5, kind="loss", subject="online")) == []
+    assert events(alarms, signal(5, kind="calibration", subject="online: too high")) == ["raised"]
+    assert events(alarms, signal(6, on=False, calm=True, **more)) == ["resolved"]
+    assert events(alarms, signal(7, kind="loss", subject="online")) == ["raised"]

@@ -4,7 +4,7 @@ from services.drift.core import DriftCore, ExampleReducer
 from services.runtime.alerts import Alert
 from tests.judged import STREAM, drawn
 
-CHANGE, OVER, COUNT = 6000, 7500, 12_000
+CHANGE, OVER, COUNT = 11_000, 12_500, 17_000
 
 
 def test_labels_that_turn_and_turn_back_are_an_alert_that_ends() -> None:

@@ -106,7 +106,7 @@ def test_a_model_that_grows_too_sure_is_told() -> None:
 
 def test_the_estimate_needs_no_labels_and_tells_how_far_off_it_was() -> None:
     """Events that grow harder raise the estimate before any label; its error is that of summaries with labels."""
-    examples, quality = plain(7, 6000), Quality(STREAM, 1.0)
+    examples, quality = plain(7, 12_000), Quality(STREAM, 1.0)
     told = summaries(examples)
     for number, summary in enumerate(told):
         assert not quality.fold_scores(summary.source, examples.served[100 * number : 100 * number + 100])
@@ -156,13 +156,13 @@ def test_silence_is_told() -> None:
 def test_versions_are_remembered_up_to_a_number() -> None:
     """Memory is bounded: of ever more versions of the batch model those heard of last are watched."""
     quality = Quality(STREAM, 1.0)
-    for number, summary in enumerate(summaries(plain(11, 4000))):
+    for number, summary in enumerate(summaries(plain(11, 9000))):
         (batch,) = (one for one in summary.models if one.model == "batch@7")
         new = msgspec.structs.replace(batch, model=f"batch@{number}")
         quality.fold(msgspec.structs.replace(summary, models=[*summary.models[:2], new]))
     watched = quality.view()["loss"]
     assert isinstance(watched, dict)
-    assert set(watched) == {"served", "online", *(f"batch@{number}" for number in range(32, 40))}
+    assert set(watched) == {"served", "online", *(f"batch@{number}" for number in range(82, 90))}
 
 
 def test_what_a_person_may_ask_is_json() -> None:
@@ -197,11 +197,19 @@ def test_each_way_of_being_out_of_calibration_is_told(stretch: float, shift: flo
 
 def test_an_estimate_that_falls_is_told() -> None:
     """A model that grows surer foretells a lower loss, and that is said as such, with what it was before."""
-    examples, quality = plain(14, 6000), Quality(STREAM, 1.0)
+    examples, quality = plain(14, 12_000), Quality(STREAM, 1.0)
     (*before, last) = summaries(examples)
     for number, summary in enumerate(before):
+        quality.fold(summary)
         quality.fold_scores(summary.source, examples.served[100 * number : 100 * number + 100])
     signals = [one for _ in range(10) for one in quality.fold_scores(last.source, np.full(100, 0.01))]
     signal = first(signals, "estimate", "served: fallen")
     assert f"from {expected_loss(examples.served).mean():.1f}" in signal.reason
     assert not [one for one in signals if one.subject == "served: risen"]
+
+
+def test_models_that_have_hardly_begun_are_not_judged() -> None:
+    """Of the first 5,000 labelled events nothing is told, however a model gets on that has just begun to learn."""
+    examples = drawn(15, 5000, flipped=slice(3000, None))._replace(outcomes=["label"] * 5000)
+    assert said(examples) == []
+    assert Quality(STREAM, 1.0).view()["loss"] == {}
