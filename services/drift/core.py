@@ -14,6 +14,7 @@ from services.drift.reducing import ScoredReducer
 from services.drift.signals import Signal
 from services.drift.summaries import ScoredSummary
 from services.runtime.alerts import Alert
+from services.runtime.errors import Stop
 from services.runtime.stream import Stream
 
 __all__ = ["DriftCore", "ExampleReducer", "ScoredReducer"]
@@ -56,12 +57,18 @@ class DriftCore:
         self._summaries = 0
 
     def fold(self, summary: bytes) -> list[Alert]:
-        """Take the next summary of the log; return what there is to say of alerts."""
+        """Take the next summary of the log; return what there is to say of alerts. Stop where one was left out."""
         told = decode_summary(summary)
-        place = told.source.topic, told.source.partition
-        if told.source.number <= self._seen.get(place, -1):
+        place, number = (told.source.topic, told.source.partition), told.source.number
+        newest = self._seen.get(place, number - 1)
+        if number <= newest:
             return []
-        self._seen[place] = told.source.number
+        if number > newest + 1:
+            raise Stop(
+                f"summary {number} of {place[0]}[{place[1]}] follows {newest}: the log has lost what was between, and"
+                " alerts would not be those of all rows; drop drift's changelog topics to begin with what there is"
+            )
+        self._seen[place] = number
         self._summaries += 1
         signals = [s for kinds, monitor in self._monitors if isinstance(told, kinds) for s in monitor.fold(told)]
         return self._alarms.fold(signals)

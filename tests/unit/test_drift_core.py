@@ -13,6 +13,7 @@ from services.drift.core import DriftCore, ScoredReducer
 from services.drift.reducing import ROWS
 from services.features.engine import Engine
 from services.runtime.alerts import Alert
+from services.runtime.errors import Stop
 from services.runtime.stream import Stream, load_stream
 from tests.scored import MINUTE, Scored
 
@@ -73,6 +74,21 @@ def test_warming_up_leaves_no_trace(name: str) -> None:
 def test_nothing_is_said_where_nothing_changes() -> None:
     """Independent rows raise no alert."""
     assert alerts("electricity", rows()) == []
+
+
+def test_a_summary_that_was_left_out_is_an_end() -> None:
+    """What comes after a gap is not folded, and the error says where the gap is; the log may begin anywhere."""
+    reducer, scored = ScoredReducer(stream("electricity"), 0), Scored(stream("electricity"))
+    vectors, core = rows()[: 4 * ROWS], DriftCore(stream("electricity"))
+    times = [row * MINUTE for row in range(4 * ROWS)]
+    made = reducer.fold(scored.message(vectors, np.full(4 * ROWS, 0.5), times, None))
+    core.fold(made[1])
+    before = core.snapshot()
+    with pytest.raises(Stop, match=r"summary 3 of electricity.scored\[0\] follows 1"):
+        core.fold(made[3])
+    assert core.snapshot() == before
+    core.fold(made[2])
+    assert core.fold(made[1]) == []
 
 
 def test_a_shift_is_found_placed_and_shown() -> None:
