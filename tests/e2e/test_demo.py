@@ -162,9 +162,13 @@ def check_shape(report: dict[str, Any]) -> None:
         "quality",
         "mixes",
         "versions",
+        "alerts",
+        "flip_after",
     }
     assert set(report) == counts | parts
     assert all(type(report[name]) is int and report[name] >= 0 for name in counts)
+    assert report["flip_after"] is None
+    assert isinstance(report["alerts"], list)
     assert report["stream"] == "flights"
     assert report["feature_set"].startswith("flights:")
     assert report["broker"].keys() == {"kind", "version"}
