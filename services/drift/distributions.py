@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from services.drift.kernels import STATISTICS, Ints
 from services.drift.panel import SPANS, Panel, PanelState
 from services.drift.reducing import ROWS
-from services.drift.signals import Signal
+from services.drift.signals import Signal, calm
 from services.drift.slicing import Slicing
 from services.drift.summaries import Source
 from services.drift.watched import Table
@@ -118,7 +118,7 @@ class Distributions:
     def _close(self, case: Case, source: Source, reason: str) -> Signal:
         self.cases.remove(case)
         self.panel.alerted[case.tables] = False
-        return self._calm(case, source, reason)
+        return calm(case.kind, case.subject, source, "psi", 0.0, reason)
 
     def state(self) -> tuple[PanelState, list[Case], int]:
         return self.panel.state(), self.cases, self.version
@@ -126,19 +126,6 @@ class Distributions:
     def load(self, panel: PanelState, cases: list[Case], version: int) -> None:
         self.panel.load(panel)
         self.cases, self.version = cases, version
-
-    def _calm(self, case: Case, source: Source, reason: str) -> Signal:
-        return Signal(
-            case.kind,
-            case.subject,
-            on=False,
-            calm=True,
-            at=source.end,
-            since=source.end,
-            statistic="psi",
-            strength=0.0,
-            reason=reason,
-        )
 
     def _signal(self, case: Case, source: Source, *, on: bool) -> Signal:
         beyond = self.panel.surprise[case.tables].max(axis=(1, 2)) >= self._needed

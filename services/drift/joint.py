@@ -14,10 +14,10 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from services.drift import kernels
+from services.drift import row_kernels
 from services.drift.kernels import Floats
 from services.drift.reducing import WHOLE
-from services.drift.signals import Signal
+from services.drift.signals import Signal, calm
 from services.drift.summaries import Source
 from services.drift.swings import Swings, unpacked
 from services.runtime.alerts import Place
@@ -88,17 +88,26 @@ class Joint:
         """Return each span's squared distance over what it is on average where rows are independent."""
         mean, rows = self._before[:-1] / self._before[-1], self._before[-1] * WHOLE
         spread = max(1.0 - float(mean @ mean), 1e-3)
-        gaps = kernels.window_gaps(self._means, self._blocks, SPANS, mean)
+        gaps = row_kernels.window_gaps(self._means, self._blocks, SPANS, mean)
         found: Floats = gaps / (1 / (SPANS * WHOLE) + 1 / rows) / spread
         return found
 
     def _go_on(self, source: Source, greatest: float) -> list[Signal]:
         if greatest < CALM * self._needed:
             self._standing = 0
-            return [_calm(source, "features depend on each other again as before")]
+            return [calm("joint", "stream", source, "mmd", 0.0, "features depend on each other again as before")]
         if self._blocks - self._standing >= self._length:
             self._adopt()
-            return [_calm(source, f"for {self._length} summaries they have stayed as they are now: that is normal now")]
+            return [
+                calm(
+                    "joint",
+                    "stream",
+                    source,
+                    "mmd",
+                    0.0,
+                    f"for {self._length} summaries they have stayed as they are now: that is normal now",
+                )
+            ]
         return []
 
     def _adopt(self) -> None:
@@ -110,7 +119,7 @@ class Joint:
         self._standing, self._kept_from = 0, self._blocks
 
     def _wave(self, rows: NDArray[np.float32]) -> Floats:
-        waves: Floats = kernels.mean_waves(rows, self._center, self._spread, self._waves, FAR)
+        waves: Floats = row_kernels.mean_waves(rows, self._center, self._spread, self._waves, FAR)
         return waves
 
     def _signal(self, source: Source, span: int, distance: float) -> Signal:
@@ -143,20 +152,6 @@ class Joint:
 
     def _arrays(self) -> list[NDArray[Any]]:
         return [self._rows, self._means, self._center, self._spread, self._before]
-
-
-def _calm(source: Source, reason: str) -> Signal:
-    return Signal(
-        "joint",
-        "stream",
-        on=False,
-        calm=True,
-        at=source.end,
-        since=source.end,
-        statistic="mmd",
-        strength=0.0,
-        reason=reason,
-    )
 
 
 def normals(rows: int, columns: int) -> Floats:

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from services.drift import kernels
+from services.drift import row_kernels
 from services.drift.kernels import Ints
 from services.drift.layout import SCORES, Layout
 from services.drift.messages import encode_summary
@@ -104,7 +104,7 @@ class ScoredReducer:
     def _hot(self) -> dict[str, Ints]:
         """Return for each one-hot feature which value each row has."""
         blocks = self._layout.blocks.items()
-        return {name: kernels.hottest(self._vectors, block.start, block.stop) for name, block in blocks}
+        return {name: row_kernels.hottest(self._vectors, block.start, block.stop) for name, block in blocks}
 
     def _counts(self, hot: dict[str, Ints]) -> NDArray[np.uint16]:
         counts = np.zeros(self._layout.hot_width, np.uint16)
@@ -115,7 +115,7 @@ class ScoredReducer:
     def _sums(self, hot: dict[str, Ints], numbers: NDArray[np.float32]) -> NDArray[np.float32]:
         sums, first = np.zeros((len(self._layout.sliced), 1 + numbers.shape[1])), 0
         for name in self._layout.slices:
-            kernels.sum_slices(numbers, hot[name], sums[first:])
+            row_kernels.sum_slices(numbers, hot[name], sums[first:])
             first += len(self._layout.hots[name])
         return sums.astype(np.float32)
 

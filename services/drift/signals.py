@@ -2,6 +2,7 @@
 
 import msgspec
 
+from services.drift.summaries import Source
 from services.runtime.alerts import Explained, Kind, Place, Severity
 
 
@@ -28,3 +29,11 @@ class Signal(msgspec.Struct, frozen=True):
     slices: list[Explained] = []
     lost: float | None = None
     retrain_from: int | None = None
+
+
+def calm(kind: Kind, subject: str, source: Source, statistic: str, strength: float, reason: str) -> Signal:
+    """Return the signal that ends an alert at the end of a summary."""
+    at = source.end
+    return Signal(
+        kind, subject, on=False, calm=True, at=at, since=at, statistic=statistic, strength=strength, reason=reason
+    )

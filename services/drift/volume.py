@@ -11,11 +11,11 @@ import math
 import msgspec
 import numpy as np
 
-from services.drift import kernels
+from services.drift import row_kernels
 from services.drift.kernels import Floats
 from services.drift.panel import SPANS
 from services.drift.reducing import ROWS
-from services.drift.signals import Signal
+from services.drift.signals import Signal, calm
 from services.drift.summaries import Source
 from services.drift.swings import Swings, unpacked
 from services.runtime.alerts import Place
@@ -62,7 +62,7 @@ class Volume:
         if source.partition not in self._profiles:
             self._profiles[source.partition] = np.zeros((2, DAY))
         learned = 0 if self._standing else ROWS
-        expected = kernels.expect(self._profiles[source.partition], last, source.ended, HOUR, learned, MEMORY)
+        expected = row_kernels.expect(self._profiles[source.partition], last, source.ended, HOUR, learned, MEMORY)
         if not expected:
             return []
         self._logs[self._count % self._length] = math.log(ROWS / expected)
@@ -71,7 +71,7 @@ class Volume:
         return self._weigh(source) if self._count >= self._length // 2 else []
 
     def _weigh(self, source: Source) -> list[Signal]:
-        means = kernels.window_means(self._logs, self._count, SPANS)
+        means = row_kernels.window_means(self._logs, self._count, SPANS)
         surprise = self._swings.fold(means * means * ROWS * SPANS, stands=bool(self._standing))
         if self._count < self._length:
             return []
@@ -86,11 +86,20 @@ class Volume:
     def _go_on(self, source: Source, greatest: float) -> list[Signal]:
         if greatest < CALM * self._needed:
             self._standing = 0
-            return [_calm(source, "as many events come again as before")]
+            return [calm("volume", "stream", source, "rate_ratio", 1.0, "as many events come again as before")]
         if self._count - self._standing >= self._length:
             self._standing = 0
             self._scale(float(self._logs.mean()))
-            return [_calm(source, f"for {self._length * ROWS:,} events as many have come as now: that is normal now")]
+            return [
+                calm(
+                    "volume",
+                    "stream",
+                    source,
+                    "rate_ratio",
+                    1.0,
+                    f"for {self._length * ROWS:,} events as many have come as now: that is normal now",
+                )
+            ]
         return []
 
     def _scale(self, mean: float) -> None:
@@ -132,17 +141,3 @@ class Volume:
         }
         self._count, self._standing = held.count, held.standing
         self._swings.load(*held.swings)
-
-
-def _calm(source: Source, reason: str) -> Signal:
-    return Signal(
-        "volume",
-        "stream",
-        on=False,
-        calm=True,
-        at=source.end,
-        since=source.end,
-        statistic="rate_ratio",
-        strength=1.0,
-        reason=reason,
-    )

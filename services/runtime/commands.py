@@ -25,7 +25,7 @@ class Silence(msgspec.Struct, frozen=True, tag_field="command", tag="silence"):
 
 
 class Hold(msgspec.Struct, frozen=True, tag_field="command", tag="hold"):
-    """Act on no alert by itself while `held`: train nothing, move no version."""
+    """Train nothing for an alert while `held`. Rollout goes on: it moves versions by its own evidence."""
 
     held: bool
     actor: str

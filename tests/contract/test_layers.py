@@ -18,6 +18,7 @@ PURE = [f"features/{name}.py" for name in ("engine", "state", "kernels", "fillin
     *(f"drift/{name}.py" for name in ("detectors", "example_summaries", "messages", "quality", "watching")),
     *(f"drift/{name}.py" for name in ("alarms", "distributions", "features", "joint", "kernels", "layout", "panel")),
     *(f"drift/{name}.py" for name in ("profiles", "reducing", "signals", "slicing", "summaries", "swings", "volume")),
+    "drift/row_kernels.py",
     "drift/watched.py",
     "inference/mix.py",
     "inference/guard.py",
