@@ -95,6 +95,29 @@ def test_a_new_model_has_to_be_better() -> None:
         assert (held.count, now is not old) == (int(better), better)
 
 
+@pytest.mark.parametrize(("loss", "anew"), [(0.6, False), (0.9, False), (1.2, True), (3.0, True)])
+def test_a_storm_is_no_turn(loss: float, anew: bool) -> None:  # noqa: FBT001 - what is expected
+    """A model that still knows about as much as the share of positives tells (0.69 nats) stays, be a new one better."""
+    held = Renewal(lambda: build_model(GRADUAL))
+    rng = np.random.default_rng(4)
+    now = old = object()
+    for row in range(1000 + renewal.FEWEST):
+        x = float(rng.standard_normal())
+        now = held.after(now, {"x": x}, x > 0, 0.1 if row < 1000 else loss)
+    assert held._try_at == 2 * renewal.FEWEST
+    assert (held.count, now is not old) == (int(anew), anew)
+
+
+def test_a_turn_stays_one() -> None:
+    """A new model that has come to know something makes place for a better one of the same world all the same."""
+    held = Renewal(lambda: build_model(GRADUAL))
+    rng = np.random.default_rng(4)
+    for row in range(1000 + 4 * renewal.FEWEST):
+        x = float(rng.standard_normal())
+        held.after(object(), {"x": x}, x > 0, 0.1 if row < 1000 else 3.0 if row < 1000 + renewal.FEWEST else 0.3)
+    assert held.count == 3
+
+
 def lasting(loss: float, rows: int) -> Renewal:
     """Return what has seen a long time of 0.1 nats an example, then so much for so long."""
     held, model = Renewal(lambda: build_model(["linear_model.LogisticRegression"])), object()
