@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from typing import Any, cast
 
 import faust
@@ -79,6 +80,7 @@ class Drift:
         self.summing = Summing(stream, self.tables)
         self.behind_s: dict[str, float] = {}  # how old a record was when it was folded, the newest one
         self._kinds = {stream.topic(kind): kind for kind in partitions}
+        self._folding = {kind: asyncio.Lock() for kind in partitions}
         for topic, kind in self._kinds.items():
             self.app.agent(self.tables.raw(topic), name=f"{SERVICE}.{kind}")(self._agent(kind))
         self.tables.on_recovered(self._recovered)
@@ -92,9 +94,10 @@ class Drift:
 
         async def agent(stream: Any) -> None:  # noqa: ANN401 - Faust's stream
             async for event in stream.events():
-                if event.message.generation_id == self.app.consumer_generation_id:
-                    await self._fold(kind, fold, event.message)
-                # else it was read before the partitions were given out anew, and comes again
+                async with self._folding[kind]:
+                    if event.message.generation_id == self.app.consumer_generation_id:
+                        await self._fold(kind, fold, event.message)
+                    # else it was read before the partitions were given out anew, and comes again
 
         agent.__name__ = agent.__qualname__ = kind
         return agent
@@ -154,9 +157,15 @@ class Drift:
         return None if kind is None else self.tables.resume_at(kind, partition.partition)
 
     async def _recovered(self) -> None:
-        """Go on from what is saved: what is in memory may be of partitions that others have had since."""
-        self.tables.forget()
-        self.judge.forget()
+        """Go on from what is saved: what is in memory may be of partitions that others have had since.
+
+        A fold that had begun is ended first: it would note its record in a state that does not have it.
+        """
+        async with AsyncExitStack() as quiet:
+            for folding in self._folding.values():
+                await quiet.enter_async_context(folding)
+            self.tables.forget()
+            self.judge.forget()
         log.info("goes on from %s", self.tables.places())
         cast(Consumer, self.app.consumer).recovered()
         self.health.own(self.health.partitions, {})
