@@ -17,11 +17,11 @@ NAMED = 3  # features or slices whose names are news
 
 
 class Alarms:
-    """The alerts that stand, by what they are of, and the id each had last."""
+    """The alerts that stand, by what they are of, and how many there have been of each."""
 
     def __init__(self) -> None:
         self._standing: dict[str, Alert] = {}
-        self._former: dict[str, str] = {}
+        self._raised: dict[str, int] = {}
 
     def fold(self, signals: Sequence[Signal]) -> list[Alert]:
         return [alert for signal in signals if (alert := self._fold(signal))]
@@ -50,9 +50,9 @@ class Alarms:
 
     def _raise(self, subject: str, signal: Signal) -> Alert:
         name = f"{subject}:{signal.since.partition}-{signal.since.offset}"
-        if self._former.get(subject) == name:  # the same place again: where it was seen tells them apart
-            name = f"{subject}:{signal.at.partition}-{signal.at.offset}"
-        self._former[subject] = name
+        count = self._raised[subject] = self._raised.get(subject, 0) + 1
+        if count > 1:  # one that was resolved may have begun at the same place
+            name += f"-{count}"
         self._standing[subject] = Alert(
             name,
             0,
@@ -84,11 +84,11 @@ class Alarms:
 
     # Snapshots
 
-    def state(self) -> tuple[dict[str, Alert], dict[str, str]]:
-        return self._standing, self._former
+    def state(self) -> tuple[dict[str, Alert], dict[str, int]]:
+        return self._standing, self._raised
 
-    def load(self, standing: dict[str, Alert], former: dict[str, str]) -> None:
-        self._standing, self._former = standing, former
+    def load(self, standing: dict[str, Alert], raised: dict[str, int]) -> None:
+        self._standing, self._raised = standing, raised
 
 
 def _is_news(told: Alert, signal: Signal) -> bool:

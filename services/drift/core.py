@@ -39,7 +39,7 @@ class CoreState(msgspec.Struct):
     seen: list[tuple[str, int, int]]
     monitors: list[bytes]
     standing: dict[str, Alert]
-    former: dict[str, str]
+    raised: dict[str, int]
 
 
 class DriftCore:
@@ -101,4 +101,4 @@ class DriftCore:
         self._seen = {(topic, partition): number for topic, partition, number in held.seen}
         for (_, monitor), kept in zip(self._monitors, held.monitors, strict=True):
             monitor.restore(kept)
-        self._alarms.load(held.standing, held.former)
+        self._alarms.load(held.standing, held.raised)

@@ -20,6 +20,7 @@ from services.runtime.stream import Stream
 
 REDUCERS: dict[str, Callable[[Stream, int], Any]] = {"scored": ScoredReducer, "examples": ExampleReducer}
 STATE, HOURS = "state", "hours"
+FORMAT = 2  # of the states: one of another is folded again
 
 
 def changelogs(stream: Stream, partitions: Mapping[str, int]) -> dict[str, int]:
@@ -40,7 +41,7 @@ class Tables:
         self, app: faust.App, stream: Stream, settings: DriftSettings, partitions: Mapping[str, int], clock: Clock
     ) -> None:
         self._app, self._stream = app, stream
-        rules = f"{stream.feature_set}/{stream.drift_rule}"
+        rules = f"{FORMAT}/{stream.feature_set}/{stream.drift_rule}"
         self._folds = {kind: Folds(_builder(stream, kind), rules, settings.save_every_s, clock) for kind in partitions}
         self._states = {kind: self._table(kind, STATE, number, bytes) for kind, number in partitions.items()}
         self._topics: dict[str, Any] = {}
