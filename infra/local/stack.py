@@ -72,6 +72,7 @@ class Stack:
     broker: Broker
     triton: Triton
     ingestion: str
+    drift: str
     instances: Instances
     _lock: TextIO  # held while the run is up; the kernel lets go of it however this process ends
 
@@ -153,7 +154,8 @@ class Stack:
 
     def _start_services(self, triton_address: str) -> None:
         port = _port(PORT)
-        self.ingestion = f"http://127.0.0.1:{port}"
+        drift_port = _port(DRIFT_PORT)
+        self.ingestion, self.drift = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{drift_port}"
         environment = {
             **os.environ,
             "THALWEG_STREAM": self.stream.name,
@@ -163,7 +165,7 @@ class Stack:
             **(_EMBEDDED if self.broker.kind == "embedded" else {}),
             "THALWEG_INFERENCE_TRITON": triton_address,
             "THALWEG_INGESTION_PORT": str(port),
-            "THALWEG_DRIFT_PORT": str(_port(DRIFT_PORT)),
+            "THALWEG_DRIFT_PORT": str(drift_port),
             **self.options.settings,
         }
         self.instances = Instances(self.children, environment, REPOSITORY)
