@@ -6,24 +6,28 @@ A real stream's rows are shuffled, so that nothing changes, and then a labelled 
 field before features are made of it, which field being chosen by the seed. A shift is of one robust deviation
 (IQR / 1.349), in one slice of two. Of each stream's kinds are printed: found within 6,000 events, the delay, false
 alarms, and what the first alert ranks first: `own` where it is the changed field's own column, `derived` where it is
-that or a feature that is made of it; `slice` where a named slice is the changed one. `--driftless` shuffles that many
-events and changes nothing; `--natural` tells what is raised in the stream's own order.
+that or a feature that is made of it; `slice` where a named slice is the changed one. A change of labels alone is looked
+for in `examples`, all else in `scored`; `drift_labels.py` has more on labels. `--driftless` shuffles that many events
+and changes nothing; `--natural` tells what is raised in the stream's own order.
 """
 
 import argparse
 import statistics
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
+from drift_labels import message
 from numpy.random import Generator
 from numpy.typing import NDArray
-from worlds import Floats, Model, World, fit, load, messages, shuffled, vectors
+from prequential import Prequential
+from worlds import BATCH, Floats, Model, World, fit, load, messages, shuffled, vectors
 
-from services.drift.core import DriftCore, ScoredReducer
+from services.drift.core import DriftCore, ExampleReducer, ScoredReducer
 from services.runtime.alerts import Alert
+from services.runtime.records import Record
 
 BEFORE, AFTER = 12_000, 6_000
 RAMP, ON_OFF = 3_000, 1_000  # events in which a gradual change comes about; of a recurring one, on and off
@@ -40,6 +44,7 @@ class Change:
     start: int
     field: str
     slice: str = ""
+    of_labels: bool = False  # nothing of it is in `scored`
 
 
 Injection: TypeAlias = Callable[[World, int, Generator], Change]
@@ -123,10 +128,10 @@ def volume_drop(world: World, start: int, rng: Generator) -> Change:
 
 
 def label_only(world: World, start: int, _: Generator) -> Change:
-    """Turn labels round: nothing of this is in `scored`, so it is for what watches `examples`, by the kind "loss"."""
+    """Turn labels round."""
     labels = world.labels.copy()
     labels[start:] = 1 - labels[start:]
-    return Change(replace(world, labels=labels), start, "")
+    return Change(replace(world, labels=labels), start, "", of_labels=True)
 
 
 INJECTIONS: dict[str, Injection] = {
@@ -162,7 +167,8 @@ class Outcome:
 
 def outcome(change: Change, model: Model) -> Outcome:
     at = change.world.at
-    raised = [alert for alert in run(change.world, model) if alert.event == "raised"]
+    found = run_labels(change.world, model) if change.of_labels else run(change.world, model)
+    raised = [alert for alert in found if alert.event == "raised"]
     true = [alert for alert in raised if alert.at.time >= at[change.start]]
     false = len(raised) - len(true)
     if not true:
@@ -189,6 +195,21 @@ def run(world: World, model: Model) -> list[Alert]:
     return [alert for summary in summaries for alert in core.fold(summary)]
 
 
+def run_labels(world: World, model: Model) -> list[Alert]:
+    """Give each event its label at once; those that have none are not in `examples`."""
+    known = np.flatnonzero(~np.isnan(world.labels))
+    x = vectors(world)
+    rows = Prequential(x, model(x), world.labels, world.at, world.at).pick(known)
+    reducer, core = ExampleReducer(world.stream, 0), DriftCore(world.stream)
+    summaries = (summary for record in _labelled(world, rows) for summary in reducer.fold(record))
+    return [alert for summary in summaries for alert in core.fold(summary)]
+
+
+def _labelled(world: World, rows: Prequential) -> Iterator[Record]:
+    for number, start in enumerate(range(0, len(rows.labels), BATCH)):
+        yield message(world.stream, rows.pick(np.arange(start, min(start + BATCH, len(rows.labels)))), number)
+
+
 def laboratory(name: str, world: World, model: Model, seeds: int) -> None:
     print(f"{name}: {len(INJECTIONS)} kinds x {seeds} seeds, a change after {BEFORE:,} shuffled events")
     print("  kind            found   delay: median   worst   own first   derived first   slice   told by")
@@ -199,9 +220,9 @@ def laboratory(name: str, world: World, model: Model, seeds: int) -> None:
             print(f"\r{name} {kind} {seed + 1}/{seeds}   ", end="", file=sys.stderr, flush=True)
             rng = np.random.default_rng([seed, 1])
             driftless = shuffled(world, seed, BEFORE + 100 + AFTER)
-            found = outcome(inject(driftless, BEFORE + int(rng.integers(100)), rng), model)
-            outcomes.append(found)
-            false_alarms[seed] = found.false_alarms
+            change = inject(driftless, BEFORE + int(rng.integers(100)), rng)
+            outcomes.append(outcome(change, model))
+            false_alarms[seed, change.of_labels] = outcomes[-1].false_alarms  # the same for all kinds
         _print(kind, outcomes)
     events = BEFORE * seeds
     rate = sum(false_alarms.values()) / events * 100_000
