@@ -80,6 +80,7 @@ def _add_stack(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--broker", default="embedded", metavar="embedded|kafka|HOST:PORT", help="which log (embedded)")
     parser.add_argument("--brokers", type=int, choices=(1, 3), default=1, help="nodes of --broker kafka (1)")
     parser.add_argument("--instances", metavar="SERVICE=N,...", help="run some services more than once (1 of each)")
+    parser.add_argument("--otlp", default="", metavar="URL", help="an OTLP/HTTP receiver of traces (nothing is traced)")
 
 
 def _count(text: str) -> int:
@@ -100,7 +101,8 @@ def _speed(text: str) -> float:
 
 def _options(given: argparse.Namespace, *, fresh: bool) -> Options:
     counts = instances.parse(given.instances) if given.instances else {}
-    return Options(given.stream, given.partitions, given.broker, given.run_dir, fresh, given.brokers, counts)
+    parts = given.stream, given.partitions, given.broker, given.run_dir, fresh, given.brokers, counts
+    return Options(*parts, otlp=given.otlp)
 
 
 def _demo(given: argparse.Namespace) -> int:

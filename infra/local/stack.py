@@ -42,6 +42,7 @@ class Options:
     brokers: int = 1
     instances: Mapping[str, int] = field(default_factory=dict)  # one of each service that it does not name
     settings: Mapping[str, str] = field(default_factory=dict)  # variables of the services, over ours
+    otlp: str = ""  # where everybody's spans go, such as http://127.0.0.1:4318; empty: nothing is traced
 
     def __post_init__(self) -> None:
         instances.check(self.instances)
@@ -121,7 +122,7 @@ class Stack:
     def _start(self) -> None:
         make_keys(self.data / "keys")
         self.broker = brokers.start(self.options.broker, self.children, self.folder, self.options.brokers)
-        address = triton.start(self.children, self.folder, self.data, self.stream)
+        address = triton.start(self.children, self.folder, self.data, self.stream, self.options.otlp)
         brokers.wait_ready(self.broker, self.children)
         brokers.create_topics(self.broker, self._topics())
         self._start_services(address)
@@ -166,6 +167,7 @@ class Stack:
             "THALWEG_INFERENCE_TRITON": triton_address,
             "THALWEG_INGESTION_PORT": str(port),
             "THALWEG_DRIFT_PORT": str(drift_port),
+            **({"THALWEG_OTLP": self.options.otlp} if self.options.otlp else {}),
             **self.options.settings,
         }
         self.instances = Instances(self.children, environment, REPOSITORY)

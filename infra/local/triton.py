@@ -59,8 +59,11 @@ class Triton:
     models: tuple[str, ...]
 
 
-def start(children: Children, run_dir: Path, data: Path, stream: Stream) -> str:
-    """Start the server with the stream's models; return its gRPC address. `wait_ready` says when they answer."""
+def start(children: Children, run_dir: Path, data: Path, stream: Stream, otlp: str = "") -> str:
+    """Start the server with the stream's models; return its gRPC address. `wait_ready` says when they answer.
+
+    Its spans of the requests that bring a context go to `otlp`, if there is such a receiver; they are JSON.
+    """
     _check_python()
     home = (run_dir / "triton").resolve()
     kinds = (ONLINE, BATCH) if stream.pipeline.batch else (ONLINE,)
@@ -78,9 +81,22 @@ def start(children: Children, run_dir: Path, data: Path, stream: Stream) -> str:
         f"--backend-config=python,shm-region-prefix-name={_shared_memory(run_dir)}",
         *(f"--load-model={stream.name}_{kind}" for kind in kinds),
         *listen,
+        *_tracing(otlp),
     ]
     children.start("triton", argv, env=_environment(), before=partial(clean, run_dir))
     return f"127.0.0.1:{rpc}"
+
+
+def _tracing(otlp: str) -> list[str]:
+    if not otlp:
+        return []
+    exporter = {
+        "url": f"{otlp.rstrip('/')}/v1/traces",
+        "resource": "service.name=triton",
+        "bsp_schedule_delay": "500",  # milliseconds
+    }
+    said = ["mode=opentelemetry", *(f"opentelemetry,{name}={value}" for name, value in exporter.items())]
+    return [f"--trace-config={one}" for one in [*said, "level=TIMESTAMPS", "rate=0", "count=-1"]]
 
 
 def clean(run_dir: Path) -> None:

@@ -10,6 +10,7 @@ from services.runtime.models import BATCH, ONLINE
 from services.runtime.process import run_service, serve, watch
 from services.runtime.settings import Settings
 from services.runtime.stream import load_stream
+from services.runtime.tracing import open_tracing
 
 SERVICE = "inference"
 
@@ -27,9 +28,10 @@ def main() -> None:
     health = watch(SERVICE, settings, Step(f"Triton at {settings.triton}"))
     online, batch = (Triton(settings.triton, f"{stream.name}_{kind}", settings.timeout_s) for kind in (ONLINE, BATCH))
     models = Tail(settings, stream.topic("models"), from_beginning=True)
-    stage = Scoring(stream, online, batch, lambda: models.poll(settings.batch, 0))
+    tracing = open_tracing(SERVICE, settings, stream)
+    stage = Scoring(stream, online, batch, lambda: models.poll(settings.batch, 0), tracing=tracing)
     stage.warm_up(health.wait())
-    serve(SERVICE, settings, stream, ["features"], stage, stream.feature_set, health)
+    serve(SERVICE, settings, stream, ["features"], stage, stream.feature_set, health, tracing=tracing)
 
 
 if __name__ == "__main__":

@@ -49,12 +49,12 @@ class Candidates:
             if version not in self._guards and version not in self._failed:
                 self._load_one(version)
 
-    def ask(self, batches: Sequence[Vectors]) -> dict[int, Asked | None]:
+    def ask(self, batches: Sequence[Vectors], contexts: Sequence[str | None] = ()) -> dict[int, Asked | None]:
         """Send the batches to every version that is loaded; None for one that still owes an answer."""
         self._behind = {version: asked for version, asked in self._behind.items() if not asked.answered}
         scored = self._lineup.of(*SCORED)
         ready = [version for version in scored if version in self._guards and version not in self._failed]
-        return {version: None if version in self._behind else self._triton.ask(batches, version) for version in ready}
+        return {v: None if v in self._behind else self._triton.ask(batches, v, contexts) for v in ready}
 
     def answers(self, asked: Mapping[int, Asked | None], online: Sequence[Floats]) -> dict[int, list[Floats]]:
         """Return each version's scores of each batch: NaN where there are none that could be served.

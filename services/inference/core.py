@@ -1,7 +1,7 @@
 """Scores become predictions. Pure: what goes to Triton and what comes back is the business of `scoring.py`."""
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 import numpy as np
@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from services.inference.mix import Mix
+from services.runtime.contexts import rows_carried
 from services.runtime.frames import micros, rows
 from services.runtime.records import Outgoing, Record
 from services.runtime.schemas import features_frame, scored_frame
@@ -28,7 +29,7 @@ class Prediction(msgspec.Struct, frozen=True, gc=False):
     """A prediction as its consumers see it, with its provenance: enough to make it again, bit for bit.
 
     `scores` are those of all models that were asked, `weights` of those that counted. A prediction is `degraded` where
-    one that should have counted gave no score.
+    one that should have counted gave no score. Its `trace_id` is that which its features came with.
     """
 
     event_id: str
@@ -59,15 +60,28 @@ class InferenceCore:
     def vectors(self, batch: pa.RecordBatch) -> NDArray[np.float32]:
         return np.asarray(rows(batch.column("features")), np.float32)
 
+    def traces(self, records: Sequence[Record]) -> dict[int, str]:
+        """Return the traces that messages of one partition say their rows are of, by the events' offsets."""
+        found: dict[int, str] = {}
+        for record in records:
+            if rows := rows_carried(record):
+                offsets = self._features.decode(record).column("offset").to_pylist()
+                found |= {offsets[row]: context.trace_id for row, context in rows.items() if row in range(len(offsets))}
+        return found
+
     def no_vectors(self) -> NDArray[np.float32]:
         """Return a batch of no rows, as Triton would see it."""
         return np.zeros((0, len(self._stream.columns)), np.float32)
 
-    def write(self, partition: int, batch: pa.RecordBatch, mix: Mix) -> list[Outgoing]:
+    def write(
+        self, partition: int, batch: pa.RecordBatch, mix: Mix, traces: Mapping[int, str] | None = None
+    ) -> list[Outgoing]:
         """Return a JSON record per event and one Arrow record for the batch, all on the events' own partition."""
-        return [*self._predictions(partition, batch, mix), self._scored_batch(partition, batch, mix)]
+        return [*self._predictions(partition, batch, mix, traces or {}), self._scored_batch(partition, batch, mix)]
 
-    def _predictions(self, partition: int, batch: pa.RecordBatch, mix: Mix) -> list[Outgoing]:
+    def _predictions(
+        self, partition: int, batch: pa.RecordBatch, mix: Mix, traces: Mapping[int, str]
+    ) -> list[Outgoing]:
         topic, field = self._stream.topic("predictions"), self._stream.pipeline.label.field
         columns = zip(
             batch.column("event_id").to_pylist(),
@@ -92,6 +106,7 @@ class InferenceCore:
                 Source(partition, offset),
                 self._stream.feature_set,
                 degraded,
+                traces.get(offset),
             )
             outgoing.append(Outgoing(topic, self._encode(prediction), key.encode(), partition))
         return outgoing

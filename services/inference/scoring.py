@@ -12,6 +12,7 @@ from services.runtime.models import Lineup, decode_event
 from services.runtime.records import Outgoing, Record
 from services.runtime.stage import Batches
 from services.runtime.stream import Stream
+from services.runtime.tracing import Tracing, Untraced
 from services.runtime.waiting import Wait
 
 
@@ -30,8 +31,9 @@ class Scoring:
         batch: Triton,
         models: Callable[[], Sequence[Record]],
         clock: Clock | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
-        self._core = InferenceCore(stream)
+        self._core, self._tracing = InferenceCore(stream), tracing or Untraced()
         self._online, self._models = online, models
         self._lineup = Lineup(stream.feature_set)
         self._candidates = Candidates(stream, batch, self._lineup, clock or SystemClock())
@@ -40,14 +42,16 @@ class Scoring:
         version = self._live_version()
         read = {partition: self._core.read(records) for partition, records in batches.items()}
         vectors = [self._core.vectors(batch) for batch in read.values()]
-        online, asked = self._online.ask(vectors, version), self._candidates.ask(vectors)
+        contexts = [self._tracing.context(partition) for partition in batches]
+        online, asked = self._online.ask(vectors, version, contexts), self._candidates.ask(vectors, contexts)
         answers = online.answers()
         others = self._candidates.answers(asked, [scores.values for scores in answers])
         outgoing = []
         for place, ((partition, batch), scores) in enumerate(zip(read.items(), answers, strict=True)):
             said = {version: values[place] for version, values in others.items()}
             beside = self._candidates.beside(said, batch.column("key").to_pylist()) if said else []
-            outgoing += self._core.write(partition, batch, Mix(scores, beside))
+            traces = self._core.traces(batches[partition])
+            outgoing += self._core.write(partition, batch, Mix(scores, beside), traces)
         return outgoing
 
     def warm_up(self, wait: Wait) -> None:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from itertools import zip_longest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
 from services.inference.mix import Scores
+from services.runtime.contexts import TRACEPARENT
 from services.runtime.errors import Refusal, Retry
 
 TIMEOUT_S = 10.0
@@ -29,11 +31,12 @@ class Triton:
         """Score each (rows, columns) batch with one version of the model; raise Retry if any of them failed."""
         return self.ask(batches, version).answers()
 
-    def ask(self, batches: Sequence[NDArray[np.float32]], version: int) -> "Asked":
-        """Send the batches and return at once."""
-        return Asked([self._send(batch, version) for batch in batches], self._address, self._timeout_s)
+    def ask(self, batches: Sequence[NDArray[np.float32]], version: int, contexts: Sequence[str | None] = ()) -> "Asked":
+        """Send the batches and return at once; Triton traces those that have a context, a `traceparent`."""
+        sent = zip_longest(batches, contexts[: len(batches)])
+        return Asked([self._send(batch, version, context) for batch, context in sent], self._address, self._timeout_s)
 
-    def _send(self, vectors: NDArray[np.float32], version: int) -> Future[grpc.InferResult]:
+    def _send(self, vectors: NDArray[np.float32], version: int, context: str | None) -> Future[grpc.InferResult]:
         features = grpc.InferInput("FEATURES", list(vectors.shape), "FP32")
         features.set_data_from_numpy(vectors)
         wanted = grpc.InferInput("VERSION", [1], "INT64")
@@ -46,7 +49,9 @@ class Triton:
             else:
                 future.set_exception(error)
 
-        self._client.async_infer(self._model, [features, wanted], done, client_timeout=self._timeout_s)
+        headers = None if context is None else {TRACEPARENT: context}
+        inputs = [features, wanted]
+        self._client.async_infer(self._model, inputs, done, client_timeout=self._timeout_s, headers=headers)
         return future
 
     def close(self) -> None:

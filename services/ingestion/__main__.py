@@ -6,12 +6,15 @@ import signal
 from services.ingestion.app import Door
 from services.ingestion.body import Bodies
 from services.ingestion.broadcast import Broadcast
+from services.ingestion.followed import Following, Unfollowed
 from services.ingestion.producer import DurableProducer
 from services.ingestion.server import run
+from services.runtime.clock import SystemClock
 from services.runtime.kafka import Tail
 from services.runtime.process import run_service
 from services.runtime.settings import Count, Seconds, Settings
 from services.runtime.stream import load_stream
+from services.runtime.tracing import open_spans, rule
 
 SERVICE = "ingestion"
 
@@ -33,7 +36,10 @@ def main() -> None:
     stream = load_stream(settings.schemas, settings.stream)
     producer = DurableProducer(settings, settings.queue)
     broadcast = Broadcast(lambda: Tail(settings, stream.topic("predictions"), from_beginning=False))
-    door = Door(stream, producer, broadcast, Bodies(settings.max_body, settings.room, settings.patience_s))
+    bodies = Bodies(settings.max_body, settings.room, settings.patience_s)
+    spans = open_spans(SERVICE, settings)
+    following = Unfollowed() if spans is None else Following(spans, rule(settings), SystemClock())
+    door = Door(stream, producer, broadcast, bodies, following)
     for number in (
         signal.SIGTERM,
         signal.SIGINT,
@@ -43,6 +49,7 @@ def main() -> None:
         run(door.app(), settings.host, settings.port, settings.connections, settings.patience_s)
     finally:
         producer.close()
+        following.close()
 
 
 if __name__ == "__main__":

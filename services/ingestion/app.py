@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import TypedDict
 
 import msgspec
 from starlette.applications import Starlette
@@ -12,39 +13,56 @@ from starlette.routing import Route
 
 from services.ingestion.body import Bodies, media_type
 from services.ingestion.broadcast import Broadcast
-from services.ingestion.core import IngestionCore, Kind, count, split
+from services.ingestion.core import IngestionCore, Kind, Rejected, count, split
+from services.ingestion.followed import Followed, Following, Unfollowed
 from services.ingestion.openapi import document
 from services.ingestion.producer import DurableProducer
 from services.runtime.clock import SystemClock
+from services.runtime.contexts import TRACEPARENT
 from services.runtime.errors import Retry
 from services.runtime.health import Report
 from services.runtime.records import Outgoing
 from services.runtime.stream import Stream
 from services.runtime.waiting import Wait
 
+PREFIX = "/v1/streams/{stream}"
 RETRY_AFTER_S = 1
 ASK_EVERY_S = 1.0
+
+
+class Answer(TypedDict):
+    """What a POST is told."""
+
+    accepted: int
+    rejected: list[Rejected]
 
 
 class Door:
     """The endpoints of one stream."""
 
-    def __init__(self, stream: Stream, producer: DurableProducer, broadcast: Broadcast, bodies: Bodies) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        producer: DurableProducer,
+        broadcast: Broadcast,
+        bodies: Bodies,
+        following: Following | Unfollowed | None = None,
+    ) -> None:
         self._stream = stream
         self._core = IngestionCore(stream)
         self._producer = producer
         self._broadcast = broadcast
         self._bodies = bodies
+        self._following = following or Unfollowed()
         self._clock = SystemClock()
         self._wait = Wait(self._clock)
         self._asking, self._asked = asyncio.Lock(), 0.0
 
     def app(self) -> Starlette:
-        prefix = "/v1/streams/{stream}"
         routes = [
-            Route(f"{prefix}/events", self.events, methods=["POST"]),
-            Route(f"{prefix}/labels", self.labels, methods=["POST"]),
-            Route(f"{prefix}/predictions", self.predictions, methods=["GET"]),
+            Route(f"{PREFIX}/events", self.events, methods=["POST"]),
+            Route(f"{PREFIX}/labels", self.labels, methods=["POST"]),
+            Route(f"{PREFIX}/predictions", self.predictions, methods=["GET"]),
             Route("/openapi.json", self.openapi, methods=["GET"]),
             Route("/healthz", self.health, methods=["GET"]),
             Route("/readyz", self.ready, methods=["GET"]),
@@ -60,15 +78,25 @@ class Door:
         return await self._take(request, "labels")
 
     async def _take(self, request: Request, kind: Kind) -> Response:
+        followed = self._following.request(f"{PREFIX}/{kind}", request.headers.get(TRACEPARENT))
+        try:
+            answer, status = await self._judged(request, kind, followed)
+        except HTTPException as error:
+            followed.end(error.status_code, error=error.detail)
+            raise
+        followed.end(status, len(answer["rejected"]))
+        return _json(answer, status)
+
+    async def _judged(self, request: Request, kind: Kind, followed: Followed | Unfollowed) -> tuple[Answer, int]:
         self._check_stream(request)
         media = media_type(request)
         async with self._bodies.read(request) as body:
             if count(body, media) > self._producer.queue:
                 raise HTTPException(413, f"a request holds at most {self._producer.queue} lines; send it in parts")
             judgement = self._core.judge(kind, split(body, media))
-            await self._write(judgement.accepted)
-        answer = {"accepted": len(judgement.accepted), "rejected": judgement.rejected}
-        return _json(answer, 202 if judgement.accepted else 422)
+            await self._write(followed.stamped(judgement.accepted, begins=kind == "events"))
+        answer: Answer = {"accepted": len(judgement.accepted), "rejected": judgement.rejected}
+        return answer, 202 if judgement.accepted else 422
 
     async def _write(self, records: list[Outgoing]) -> None:
         try:

@@ -8,6 +8,7 @@ from services.runtime.artifacts import Artifacts
 from services.runtime.process import run_service, serve, watch
 from services.runtime.settings import Count, Settings
 from services.runtime.stream import load_stream
+from services.runtime.tracing import open_tracing
 
 SERVICE = "learner"
 
@@ -24,7 +25,8 @@ def main() -> None:
     health = watch(SERVICE, settings)
     artifacts = Artifacts(settings.data, stream.name)
     stage = Publishing(stream, artifacts, settings.versions, health.clock, health.wait())
-    serve(SERVICE, settings, stream, ["examples"], stage, fingerprint(stream), health)
+    tracing = open_tracing(SERVICE, settings, stream, stage.learned)
+    serve(SERVICE, settings, stream, ["examples"], stage, fingerprint(stream), health, tracing=tracing)
 
 
 if __name__ == "__main__":

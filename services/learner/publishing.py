@@ -35,6 +35,10 @@ class Publishing(Cores[LearnerCore]):
         self._published.pop(partition, None)
         self._due = self._clock.now()
 
+    def learned(self) -> int:
+        """Return how many examples the models of these partitions have learned: of one, its version."""
+        return sum(core.learned for core in self.cores.values())
+
     def extra(self) -> list[Outgoing]:
         if self._clock.now() < self._due:
             return []

@@ -17,6 +17,7 @@ from services.runtime.records import Outgoing, Position, Record
 from services.runtime.saving import Saver
 from services.runtime.snapshots import Snapshot, Snapshots
 from services.runtime.stage import Stage
+from services.runtime.tracing import Tracing, Untraced
 from services.runtime.transport import Sink, Source
 
 log = logging.getLogger(__name__)
@@ -47,10 +48,11 @@ class Loop:
         clock: Clock | None = None,
         writer: Executor | None = None,
         health: Health | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self._stage, self._source, self._sink, self._snapshots = stage, source, sink, snapshots
         self._topics, self._batch, self._poll_s, self._gather_s = list(topics), batch, poll_s, gather_s
-        self._clock = clock or SystemClock()
+        self._clock, self._tracing = clock or SystemClock(), tracing or Untraced()
         self._saver = Saver(snapshots, stage, self._offsets, self._clock, snapshot_every_s, writer)
         self._next: dict[Position, int] = {}  # the first offset not folded yet
         self._muted: dict[Position, int] = {}  # still restoring: the committed offset to fold up to, in silence
@@ -94,6 +96,7 @@ class Loop:
         self._source.close()  # what is revoked by that may be saved once more
         self._saver.close()
         self._sink.close()
+        self._tracing.close()
         self._health.enter(ENDED)
 
     def _step(self) -> None:
@@ -107,11 +110,12 @@ class Loop:
         self._ahead = True
         records = self._live(self._current(polled))
         self._owed = self._owed or bool(records)
-        outgoing = self._stage.fold(_by_partition(records)) if records else []
-        if not self._muted:
-            outgoing += self._stage.extra()
-        if records or outgoing:
-            self._commit(records, outgoing)
+        with self._tracing.batch(records) as batch:
+            outgoing = self._stage.fold(_by_partition(records)) if records else []
+            if not self._muted:
+                outgoing += self._stage.extra()
+            if records or outgoing:
+                self._commit(records, batch.stamped(outgoing))
         self._ahead = False
         self._saver.save_due()
 

@@ -24,6 +24,7 @@ from services.runtime.snapshots import Snapshots
 from services.runtime.stage import Stage
 from services.runtime.statistics import statistics
 from services.runtime.stream import Stream
+from services.runtime.tracing import Tracing, open_tracing
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ def serve(
     fingerprint: str,
     health: Health,
     gather_s: float = 0.0,
+    tracing: Tracing | None = None,
 ) -> None:
     """Drive a stage over its input topics until SIGTERM or SIGINT; `fingerprint` names what its snapshots depend on."""
     snapshots = Snapshots(settings.data, stream.name, name, fingerprint, settings.snapshots)
@@ -83,6 +85,7 @@ def serve(
         gather_s=gather_s,
         snapshot_every_s=settings.snapshot_every_s,
         health=health,
+        tracing=tracing or open_tracing(name, settings, stream),
     )
     _stop_on_signals(loop)
     log.info("started, process %d", os.getpid())

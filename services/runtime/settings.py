@@ -18,6 +18,7 @@ PREFIX = "THALWEG_"
 SERVICES = Path(__file__).parents[1]
 Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
 Port: TypeAlias = Annotated[int, msgspec.Meta(ge=0, le=65_535)]
+Rate: TypeAlias = Annotated[float, msgspec.Meta(ge=0, le=1000)]
 Seconds: TypeAlias = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
 
 
@@ -37,6 +38,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     snapshot_every_s: Seconds = 10.0
     health_host: str = "127.0.0.1"
     health_port: Port = 0  # where /healthz and /readyz answer; 0: nowhere
+    otlp: str = ""  # where spans go, the base URL of an OTLP/HTTP receiver; empty: nothing is traced
+    trace_rate: Rate = 10.0  # traces begun a second
+    trace_keys: str = ""  # keys of which every event is traced, joined by commas
+    trace_slow_s: Seconds = 2.0  # what takes longer is traced in any case
 
     @classmethod
     def load(cls, service: str, environment: Mapping[str, str]) -> Self:

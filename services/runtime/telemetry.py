@@ -1,0 +1,132 @@
+"""OpenTelemetry's one home: spans become OTLP over HTTP, sent by a thread of their own.
+
+Whatever becomes of them holds nobody up: the queue is bounded, a span that finds it full is dropped, and one that the
+receiver does not take is lost. Both are counted, and said once a minute. What is loaded here costs 0.3 s and is only
+loaded by a service that traces (`tracing.py`).
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+
+from services.runtime.contexts import Context
+from services.runtime.spans import ERROR, Attributes, Kind, Link
+
+log = logging.getLogger(__name__)
+QUEUE = 4096  # spans that wait to be sent, some 3 kB each
+DELAY_MS = 500  # how long they gather
+ANSWER_S = 5.0  # how long the receiver may take, tries together
+END_S = 2.0
+SAY_EVERY_S = 60.0
+_KINDS = {"server": trace.SpanKind.SERVER, "producer": trace.SpanKind.PRODUCER, "consumer": trace.SpanKind.CONSUMER}
+
+
+class Telemetry:
+    """Makes the spans of one process and sends them to the OTLP endpoint `url`, such as http://127.0.0.1:4318."""
+
+    def __init__(self, url: str, service: str, **resource: str) -> None:
+        logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # the count below says it once
+        self._counted = _Counted(OTLPSpanExporter(f"{url.rstrip('/')}/v1/traces", timeout=ANSWER_S), url)
+        named = {"service.name": service, "service.namespace": "thalweg"} | resource
+        self._provider = TracerProvider(ALWAYS_ON, Resource.create(named), shutdown_on_exit=False)
+        self._processor = _Bounded(self._counted)
+        self._provider.add_span_processor(self._processor)
+        self._tracer = self._provider.get_tracer("thalweg")
+
+    @property
+    def dropped(self) -> int:
+        """How many spans were ended and not sent: the queue was full, or the receiver did not take them."""
+        return self._processor.dropped + self._counted.failed
+
+    def begin(
+        self,
+        name: str,
+        kind: Kind,
+        parent: Context | None,
+        attributes: Attributes,
+        links: Sequence[Link] = (),
+        began_ns: int | None = None,
+    ) -> "Made":
+        where = trace.set_span_in_context(
+            trace.NonRecordingSpan(_sdk(parent) if parent else trace.INVALID_SPAN_CONTEXT)
+        )
+        linked = [trace.Link(_sdk(context), dict(more)) for context, more in links]
+        return Made(self._tracer.start_span(name, where, _KINDS[kind], dict(attributes), linked, began_ns))
+
+    def close(self) -> None:
+        ending = threading.Thread(target=self._provider.shutdown, name="telemetry", daemon=True)
+        ending.start()
+        ending.join(END_S)
+        if self.dropped:
+            log.warning("%d spans were dropped", self.dropped)
+
+
+class Made:
+    """A span of the SDK's."""
+
+    def __init__(self, span: trace.Span) -> None:
+        self._span = span
+        found = span.get_span_context()
+        self.context = Context(f"{found.trace_id:032x}", f"{found.span_id:016x}")
+
+    def note(self, attributes: Attributes) -> None:
+        self._span.set_attributes(dict(attributes))
+
+    def end(self, error: str | None = None) -> None:
+        if error is not None:
+            self._span.set_status(trace.StatusCode.ERROR, error)
+            self._span.set_attribute(ERROR, error.partition(":")[0])
+        self._span.end()
+
+
+def _sdk(context: Context) -> trace.SpanContext:
+    flags = trace.TraceFlags(trace.TraceFlags.SAMPLED)
+    return trace.SpanContext(int(context.trace_id, 16), int(context.span_id, 16), is_remote=True, trace_flags=flags)
+
+
+class _Counted(SpanExporter):
+    """An exporter that counts what it was given, and what it could not deliver."""
+
+    def __init__(self, exporter: OTLPSpanExporter, url: str) -> None:
+        self._exporter, self._url, self._said = exporter, url, float("-inf")
+        self.taken = self.failed = 0
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.taken += len(spans)
+        result = self._exporter.export(spans)
+        if result is not SpanExportResult.SUCCESS:
+            self.failed += len(spans)
+            self._say()
+        return result
+
+    def _say(self) -> None:
+        if time.monotonic() > self._said + SAY_EVERY_S:
+            self._said = time.monotonic()
+            log.warning("%s does not take spans; %d are lost so far, and nothing else", self._url, self.failed)
+
+    def shutdown(self) -> None:
+        self._exporter.shutdown()  # type: ignore[no-untyped-call]  # the SDK's
+
+
+class _Bounded(BatchSpanProcessor):
+    """Keeps out what would not fit into the queue: the SDK's own would let go of what came first, and not count it."""
+
+    def __init__(self, counted: _Counted) -> None:
+        self._counted = counted
+        self._given, self.dropped = 0, 0
+        super().__init__(counted, max_queue_size=QUEUE, schedule_delay_millis=DELAY_MS)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        if self._given - self._counted.taken >= QUEUE:
+            self.dropped += 1
+            return
+        self._given += 1
+        super().on_end(span)
