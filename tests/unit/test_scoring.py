@@ -42,8 +42,11 @@ class PlayedTriton:
     def score(self, batches: Sequence[NDArray[np.float32]], version: int) -> list[Scores]:
         return self.ask(batches, version).answers()
 
-    def ask(self, batches: Sequence[NDArray[np.float32]], version: int) -> "Answer":
+    def ask(
+        self, batches: Sequence[NDArray[np.float32]], version: int, contexts: Sequence[str | None] = ()
+    ) -> "Answer":
         self.asked.append(version)
+        self.contexts = contexts
         away = Retry("Triton is away") if self.away else None
         self.away -= bool(self.away)
         return Answer([Scores(version, batch[:, 0].astype(np.float64)) for batch in batches], away)
