@@ -12,6 +12,7 @@ from infra.local.stack import REPOSITORY, Options, Stack
 from services.runtime import spans
 from services.runtime.contexts import Context
 from services.runtime.history import read_all
+from services.runtime.spans import EVENT_ID
 from services.runtime.stream import load_stream
 from tests.departures import EVENT, LABEL
 from tests.received import Receiver, Seen
@@ -47,6 +48,7 @@ OVER_HTTP = DOWNSTREAM | {
 }
 ON_KAFKA = DOWNSTREAM | {("features", "process flights.events"): ("caller", "kafka")}
 BEGUN_HERE = DOWNSTREAM | {("features", "process flights.events"): None}
+OF_A_LABEL = {f"POST {ROUTE}/labels", "send flights.labels", "process flights.labels"}
 KINDS = {"POST": "server", "send": "producer", "process": "consumer"}
 OURS = {value for name, value in vars(spans).items() if name.isupper() and isinstance(value, str)}
 
@@ -108,7 +110,7 @@ class Run:
 
 def trace_of(spans: list[Seen], name: str) -> str:
     """Return the trace that features follows an event in."""
-    found = [s.trace_id for s in spans if s.service == "features" and s.attributes.get("thalweg.event_id") == name]
+    found = [s.trace_id for s in spans if s.service == "features" and s.attributes.get(EVENT_ID) == name]
     return found[0] if found else ""
 
 
@@ -170,28 +172,41 @@ def test_a_trace_is_whole(run: Run, name: str) -> None:
 
 
 def test_nothing_else_is_followed(run: Run) -> None:
-    """There are four traces: of three events, and of the label that came with one."""
+    """There are five traces: of three events, of the label that came with one, and of that of the key to follow."""
     events = {trace_of(run.spans, name) for name in ("http", "kafka", "begun")}
-    assert {span.trace_id for span in run.spans} == events | {REGISTER.trace_id}
+    others = [span for span in run.spans if span.trace_id not in events | {REGISTER.trace_id}]
+    assert len({span.trace_id for span in others}) == 1
+    assert {span.name for span in others} == OF_A_LABEL
+    assert {span.attributes.get("thalweg.key", "JFK") for span in others} == {"JFK"}
     assert trace_of(run.spans, "not sampled") == ""
 
 
 def test_a_label_that_is_followed_is_linked_from_its_events_trace(run: Run) -> None:
     """The label's own trace leads from its request to the labels' service, and the event's is linked to that."""
     label = {span.name: span for span in run.spans if span.trace_id == REGISTER.trace_id}
-    assert set(label) == {f"POST {ROUTE}/labels", "send flights.labels", "process flights.labels"}
+    assert set(label) == OF_A_LABEL
     assert label["process flights.labels"].parent_id == label["send flights.labels"].span_id
     (row,) = [s for s in run.spans if s.trace_id == AIRPORT.trace_id and s.name == "process flights.labels"]
     assert row.links == ((REGISTER.trace_id, label["process flights.labels"].span_id),)
 
 
 def test_a_batch_is_linked_to_its_members(run: Run) -> None:
-    """Each stage's span is linked to what its member was sent with, and the link says where the record stands."""
+    """A stage's span is linked to what each member was sent with, saying where its record stands, or is a member's own.
+
+    Then it is linked to the batch's: a batch may have held two of the events.
+    """
+    by_id = {(span.trace_id, span.span_id): span for span in run.spans}
     for span in run.spans:
         if span.name in ("process flights.features", "process flights.scored", "process flights.examples"):
-            assert span.links == ((span.trace_id, span.parent_id),)
-            (said,) = span.link_attributes
-            assert {"messaging.kafka.offset", "messaging.destination.partition.id", "thalweg.event_id"} <= said.keys()
+            linked = [by_id[link] for link in span.links]
+            if (span.trace_id, span.parent_id) in span.links:
+                assert len(linked) == span.attributes["thalweg.rows"]
+                for said in span.link_attributes:
+                    assert said.keys() >= {"messaging.kafka.offset", "messaging.destination.partition.id", EVENT_ID}
+            else:
+                (whole,) = linked
+                assert (whole.service, whole.name) == (span.service, span.name)
+                assert len(whole.links) > 1
 
 
 def test_spans_are_described_by_the_table_alone(run: Run) -> None:
