@@ -65,8 +65,9 @@ class InferenceCore:
         found: dict[int, str] = {}
         for record in records:
             if rows := rows_carried(record):
-                offsets = self._features.decode(record).column("offset").to_pylist()
-                found |= {offsets[row]: context.trace_id for row, context in rows.items() if row in range(len(offsets))}
+                offsets = self._features.decode(record).column("offset")
+                there = {row: context for row, context in rows.items() if row in range(len(offsets))}
+                found |= {offsets[row].as_py(): context.trace_id for row, context in there.items()}
         return found
 
     def no_vectors(self) -> NDArray[np.float32]:

@@ -4,7 +4,9 @@ The batch's is `process T`, under the first sampled event that it holds and link
 its own in its own trace, linked to the batch's, so that every trace is whole by itself.
 """
 
+from collections import Counter
 from collections.abc import Sequence
+from operator import attrgetter
 
 from services.runtime.contexts import Context
 from services.runtime.dead_letters import place_name
@@ -18,6 +20,7 @@ class Arrivals:
 
     def __init__(self, spans: Spans, group: str, records: Sequence[Record], began_ns: int) -> None:
         self._spans, self._group, self._records, self._began = spans, group, records, began_ns
+        self._counts: Counter[str] = Counter()  # records of each topic, once somebody asks
         self._open: list[Span] = []
         self.by_trace: dict[tuple[str, str], Span] = {}  # topic, trace
         self.by_record: dict[str, Span] = {}  # as a dead letter calls its place
@@ -50,7 +53,8 @@ class Arrivals:
 
     def process(self, topic: str, parent: Context | None, more: Attributes, links: Sequence[Link] = ()) -> Span:
         """Begin `process T`."""
-        count = sum(record.topic == topic for record in self._records)
+        self._counts = self._counts or Counter(map(attrgetter("topic"), self._records))
+        count = self._counts[topic]
         about: Attributes = {SYSTEM: "kafka", OPERATION: "process", TOPIC: topic, GROUP: self._group, MESSAGES: count}
         return self.begin(f"process {topic}", "consumer", parent, {**about, **more}, links)
 

@@ -6,6 +6,8 @@ What was folded in silence is not followed again.
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from itertools import islice
+from operator import attrgetter
 from types import TracebackType
 from typing import Self
 
@@ -47,6 +49,8 @@ class Following:
         self.learned = learned
         self._clock, self._rate, self._always = clock, Budget(rule.rate), Budget(ALWAYS)
         self._events, self._id = stream.topic("events"), stream.pipeline.stream.id
+        self.group, self.letters = f"{stream.name}.{service}", stream.topic("dead-letter")
+        self.corrected = stream.pipeline.label.corrections is not None
         self.waiting: OrderedDict[Place, Member] = OrderedDict()
         self.pending: list[Context] = []
         self._at_hand: FollowedBatch | None = None
@@ -82,13 +86,15 @@ class Following:
         """Return those of the events that came with no trace for which one is begun: they came straight to Kafka."""
         now = self._clock.now()
         self._rate.spend(followed, now)
-        left = self._rate.whole(now)
-        if not left and not self.rule.keys:
-            return []
-        strange = [record for record in records if carried(record) is None]
-        chosen = first_of(self.rule.keys, [record.key for record in strange], left)
+        chosen = self._chosen(records, self._rate.whole(now))
         self._rate.spend(len(chosen), now)
-        return [begun(strange[place], self._id) for place in chosen]
+        return [begun(record, self._id) for record in chosen]
+
+    def _chosen(self, records: Sequence[Record], left: int) -> list[Record]:
+        if self.rule.keys:
+            strange = [record for record in records if carried(record) is None]
+            return [strange[place] for place in first_of(self.rule.keys, [record.key for record in strange], left)]
+        return list(islice((record for record in records if carried(record) is None), left))
 
 
 class FollowedBatch:
@@ -97,9 +103,8 @@ class FollowedBatch:
     def __init__(self, following: Following, records: Sequence[Record]) -> None:
         self._of, self._records = following, records
         self._began = time.time_ns()
-        group = f"{following.stream.name}.{following.service}"
-        self.arrivals = Arrivals(following.spans, group, records, self._began)
-        self._stamping = Stamping(following.stream, self.arrivals, following.waiting, following.may_tell)
+        self.arrivals = Arrivals(following.spans, following.group, records, self._began)
+        self._stamping: Stamping | None = None  # where something is to be stamped
         self._before = following.learned() if following.learned else 0
         self._pending: list[Context] | None = None
 
@@ -108,10 +113,15 @@ class FollowedBatch:
         return self
 
     def stamped(self, outgoing: Sequence[Outgoing]) -> Sequence[Outgoing]:
-        self._pending = [*self._of.pending, *self._learned()][-PENDING:]
+        of = self._of
+        nobody = not self.arrivals and not of.waiting and not of.pending
+        if nobody and of.letters not in map(attrgetter("topic"), outgoing):
+            return outgoing
+        self._stamping = Stamping(of.stream, self._records, self.arrivals, of.waiting, of.may_tell)
+        self._pending = [*of.pending, *self._learned()][-PENDING:]
         if self._pending and self._stamping.publish(self._pending, outgoing):
             self._pending = []
-        return self._stamping.stamped(self._records, outgoing)
+        return self._stamping.stamped(outgoing)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
@@ -124,8 +134,8 @@ class FollowedBatch:
         self.arrivals.end(said)
 
     def _slow(self) -> bool:
-        """Tell whether it took long, or came long after it was written."""
-        now, written = time.time_ns(), max(record.timestamp for record in self._records)
+        """Tell whether it took long, or the newest of it came long after it was written."""
+        now, written = time.time_ns(), self._records[-1].timestamp
         late_s = now / 1e9 - written / 1e3 if written > 0 else 0.0
         return max(late_s, (now - self._began) / 1e9) > self._of.rule.slow_s
 
@@ -143,7 +153,7 @@ class FollowedBatch:
             self._of.pending = self._pending
         if self._of.service != "labels":
             return
-        said = self._stamping.said if self._of.stream.pipeline.label.corrections is None else frozenset()
+        said = self._stamping.said if self._stamping and not self._of.corrected else frozenset()
         for place in said:
             self._of.waiting.pop(place, None)
         for place, (member, span) in self.arrivals.events.items():

@@ -4,6 +4,7 @@ An event is known by its *place*: its partition and offset on `events`, which ev
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, TypeAlias
 
 import msgspec
@@ -11,13 +12,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from services.runtime.contexts import TRACES, Context, carried, rows_carried
+from services.runtime.contexts import TRACEPARENT, TRACES, Context, carried, rows_carried
 from services.runtime.records import SCHEMA_HEADER, Headers, Record
 from services.runtime.spans import EVENT_ID, KEY, OFFSET, OUTCOME, PARTITION, Attributes
 
 Place: TypeAlias = int
 _PARTITION_AT = 48  # bits that an offset has
 _CONFLUENT_PREFIX = 5
+FEW = 8  # places that are looked for one by one
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -56,11 +58,11 @@ class Rows:
         return len(self.places)
 
     def found(self, *known: Mapping[Place, object]) -> list[int]:
-        """Return the rows at places that are known."""
-        places = self.places.tolist()
-        if not any(those.keys() & set(places) for those in known if those):
-            return []
-        return [row for row, place in enumerate(places) if any(place in those for those in known)]
+        """Return the rows at places that are known; cheap where many are known and none, or few, are here."""
+        here = set(self.places.tolist()) if max(map(len, known), default=0) > FEW else None
+        hits = [list(those.keys() & here) if here is not None else list(those) for those in known]
+        wanted = [place for places in hits for place in places]
+        return np.flatnonzero(np.isin(self.places, wanted)).tolist() if wanted else []
 
     def text(self, name: str, row: int) -> str:
         found: str = self._batch.column(name)[row].as_py()
@@ -77,9 +79,12 @@ def members(records: Iterable[Record], events: str, name: str) -> list[Member]:
     `events` is the topic whose offsets are the events' places.
     """
     found: list[Member] = []
-    for record in records:
-        if record.headers:
-            found += _rows(record) if is_batch(record.headers) else _one(record, events, name)
+    for record in filter(attrgetter("headers"), records):
+        headers = dict(record.headers or [])
+        if TRACES in headers:
+            found += _rows(record)
+        elif TRACEPARENT in headers:
+            found += _one(record, events, name)
     return found
 
 
@@ -109,8 +114,6 @@ def _member(record: Record, context: Context | None, where: Place | None, name: 
 
 
 def _rows(record: Record) -> Iterable[Member]:
-    if not any(header == TRACES for header, _ in record.headers or ()):
-        return
     try:
         rows = Rows(record.value, record.partition)
     except (pa.ArrowInvalid, KeyError):  # the core will say what is wrong with it

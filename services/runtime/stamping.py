@@ -28,15 +28,20 @@ _TRACE_ID = slice(-34, -2)  # and where one that is of a trace says so
 
 
 class Stamping:
-    """Stamps what goes out of one batch. `waiting` has the rows whose label was waited for before it.
+    """Stamps what goes out of one batch of records. `waiting` has the rows whose label was waited for before it.
 
     `may_tell` says whether one more thing may be told of that nobody follows; `said` are the rows that became examples.
     """
 
     def __init__(
-        self, stream: Stream, arrivals: Arrivals, waiting: Mapping[Place, Member], may_tell: Callable[[], bool]
+        self,
+        stream: Stream,
+        records: Sequence[Record],
+        arrivals: Arrivals,
+        waiting: Mapping[Place, Member],
+        may_tell: Callable[[], bool],
     ) -> None:
-        self._arrivals, self._waiting, self._may_tell = arrivals, waiting, may_tell
+        self._records, self._arrivals, self._waiting, self._may_tell = records, arrivals, waiting, may_tell
         self._topic = stream.topic
         self._stamps = {
             stream.topic("predictions"): self._prediction,
@@ -45,8 +50,7 @@ class Stamping:
             stream.topic("features"): self._rows,
             stream.topic("scored"): self._rows,
         }
-        self._letters = stream.topic("dead-letter")
-        self._records: Sequence[Record] = ()
+        self._predictions = stream.topic("predictions")
         self._sent: dict[tuple[str, str], Span] = {}  # by span and topic
         self._told: dict[Place, Span] = {}
 
@@ -54,13 +58,13 @@ class Stamping:
     def said(self) -> Collection[Place]:
         return self._told.keys()
 
-    def stamped(self, records: Sequence[Record], outgoing: Sequence[Outgoing]) -> Sequence[Outgoing]:
-        """Return what goes out; `records` are the batch."""
-        nobody = not self._arrivals and not self._waiting
-        if nobody and all(out.topic != self._letters for out in outgoing):
-            return outgoing
-        self._records = records
-        return [self._stamps[out.topic](out) if out.topic in self._stamps else out for out in outgoing]
+    def stamped(self, outgoing: Sequence[Outgoing]) -> list[Outgoing]:
+        """Return what goes out."""
+        said = self._predictions
+        return [out if out.topic == said and out.value.endswith(_NO_TRACE) else self._stamp(out) for out in outgoing]
+
+    def _stamp(self, out: Outgoing) -> Outgoing:
+        return self._stamps[out.topic](out) if out.topic in self._stamps else out
 
     def publish(self, pending: Sequence[Context], outgoing: Sequence[Outgoing]) -> bool:
         """Tell the events that were learned from since the last version which one has them; False if it is to come."""
@@ -104,8 +108,6 @@ class Stamping:
         return self._arrivals.process(self._topic("labels"), row.context, row.named, links)
 
     def _prediction(self, out: Outgoing) -> Outgoing:
-        if out.value.endswith(_NO_TRACE):
-            return out
         trace_id = out.value[_TRACE_ID].decode(errors="replace")
         span = self._arrivals.by_trace.get((self._topic("features"), trace_id))
         return out if span is None else with_context(out, self._send(span, out.topic).context)
