@@ -36,6 +36,7 @@ class Receiver(ThreadingHTTPServer):
     """Answers from `with` on; `status` is what it says to whoever posts."""
 
     daemon_threads = True
+    request_queue_size = 128  # all services may post at once, and Triton tries only once
 
     def __init__(self, port: int = 0) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
