@@ -9,9 +9,11 @@ from services.ingestion.broadcast import Broadcast
 from services.ingestion.producer import DurableProducer
 from services.ingestion.server import run
 from services.runtime.kafka import Tail
+from services.runtime.metrics import Metrics
 from services.runtime.process import run_service
 from services.runtime.settings import Count, Seconds, Settings
 from services.runtime.stream import load_stream
+from services.runtime.vitals import tell_who
 
 SERVICE = "ingestion"
 
@@ -33,7 +35,10 @@ def main() -> None:
     stream = load_stream(settings.schemas, settings.stream)
     producer = DurableProducer(settings, settings.queue)
     broadcast = Broadcast(lambda: Tail(settings, stream.topic("predictions"), from_beginning=False))
-    door = Door(stream, producer, broadcast, Bodies(settings.max_body, settings.room, settings.patience_s))
+    bodies, metrics = Bodies(settings.max_body, settings.room, settings.patience_s), Metrics()
+    metrics.of_process()
+    tell_who(metrics, SERVICE, settings)
+    door = Door(stream, producer, broadcast, bodies, metrics)
     for number in (
         signal.SIGTERM,
         signal.SIGINT,
