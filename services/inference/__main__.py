@@ -2,6 +2,7 @@
 
 import os
 
+from services.inference.meters import Ages
 from services.inference.scoring import Scoring
 from services.inference.triton import TIMEOUT_S, Triton
 from services.runtime.health import Step
@@ -29,7 +30,8 @@ def main() -> None:
     models = Tail(settings, stream.topic("models"), from_beginning=True)
     stage = Scoring(stream, online, batch, lambda: models.poll(settings.batch, 0))
     stage.warm_up(health.wait())
-    serve(SERVICE, settings, stream, ["features"], stage, stream.feature_set, health)
+    ages = Ages(health.metrics)
+    serve(SERVICE, settings, stream, ["features"], stage, stream.feature_set, health, after=ages.after)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import os
 
+from services.learner.meters import tell
 from services.learner.model import fingerprint
 from services.learner.publishing import Publishing
 from services.runtime.artifacts import Artifacts
@@ -24,6 +25,7 @@ def main() -> None:
     health = watch(SERVICE, settings)
     artifacts = Artifacts(settings.data, stream.name)
     stage = Publishing(stream, artifacts, settings.versions, health.clock, health.wait())
+    tell(health.metrics, stage)
     serve(SERVICE, settings, stream, ["examples"], stage, fingerprint(stream), health)
 
 

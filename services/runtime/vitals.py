@@ -1,6 +1,7 @@
 """What a service's health says, as metrics: read when somebody asks."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from time import time as clock
 
 from services.runtime.health import Health
 from services.runtime.metrics import Found, Metrics
@@ -32,6 +33,17 @@ def tell_who(metrics: Metrics, service: str, settings: Settings) -> None:
     who = (service, settings.instance, settings.stream)
     name, said = "thalweg_service_info", "What answers here; always 1."
     metrics.told(name, said, lambda: {who: 1.0}, ("service", "instance", "stream"))
+
+
+def watermark(metrics: Metrics, newest: Callable[[], Sequence[int | None]]) -> None:
+    """Have the delay of event time told; `newest` are the partitions' newest event times, in µs since 1970."""
+
+    def read() -> Found:
+        known = [time for time in newest() if time is not None]
+        return {(): clock() - min(known) / 1e6} if known else {}
+
+    name, said = "thalweg_watermark_delay_seconds", "How far behind now the newest event of the slowest partition lies."
+    metrics.told(name, said, read)
 
 
 def waited(health: Health) -> float:

@@ -18,6 +18,7 @@ from services.runtime.lag import Lag
 from services.runtime.logs import TRACE
 from services.runtime.memory import ManualClock
 from services.runtime.metrics import Metrics
+from services.runtime.produced import produced, timestamps
 from services.runtime.records import Outgoing, Position, Record
 from services.runtime.work import Work
 from tests.loops import Place
@@ -150,3 +151,24 @@ def test_lag_in_seconds_is_the_age_of_what_is_unread() -> None:
     assert lag.seconds() == {"in": 3990.0}
     lag.unread({here: 0})
     assert lag.seconds() == {"in": 0.0}
+
+
+@pytest.mark.parametrize("rows", [1, 63, 64, 65, 1000, 4097])
+def test_a_batch_tells_when_its_events_were_produced(rows: int) -> None:
+    """Each row is told once, by at most 64 timestamps, each its own or that of a row at most a step before it."""
+    records = [Record("s.events", 0, n, None, b"", timestamp=1000 + n) for n in range(rows)]
+    batch = Record("s.features", 0, 0, None, b"", headers=[produced(records)])
+    told = list(timestamps(batch))
+    assert sum(count for _, count in told) == rows
+    assert len(told) <= 64
+    expected = [record.timestamp for record in records]
+    found = [stamp for stamp, count in told for _ in range(count)]
+    assert max(right - left for left, right in zip(found, expected, strict=True)) < -(-rows // 64)
+    assert min(right - left for left, right in zip(found, expected, strict=True)) == 0
+
+
+def test_an_unknown_time_is_no_age() -> None:
+    """A batch without the header, and an event without a timestamp, tell nothing."""
+    assert list(timestamps(Record("s.features", 0, 0, None, b""))) == []
+    unknown = produced([Record("s.events", 0, 0, None, b"", timestamp=stamp) for stamp in (0, -1)])
+    assert list(timestamps(Record("s.features", 0, 0, None, b"", headers=[unknown]))) == []
