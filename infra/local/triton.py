@@ -59,16 +59,19 @@ class Triton:
     models: tuple[str, ...]
 
 
-def start(children: Children, run_dir: Path, data: Path, stream: Stream) -> str:
-    """Start the server with the stream's models; return its gRPC address. `wait_ready` says when they answer."""
+def start(children: Children, run_dir: Path, data: Path, stream: Stream, metrics: int | None = None) -> str:
+    """Start the server with the stream's models; return its gRPC address. `wait_ready` says when they answer.
+
+    Its own metrics are on the port `metrics`, or on any.
+    """
     _check_python()
     home = (run_dir / "triton").resolve()
     kinds = (ONLINE, BATCH) if stream.pipeline.batch else (ONLINE,)
     for kind in kinds:
         _write_model(home / "models", kind, data.resolve(), stream)
     _link_backend(home / "backends" / "python")
-    http, rpc, metrics = free_ports(3)
-    ports = {"http": http, "grpc": rpc, "metrics": metrics}
+    http, rpc, free = free_ports(3)
+    ports = {"http": http, "grpc": rpc, "metrics": metrics or free}
     listen = [f"--{kind}-{what}" for kind, port in ports.items() for what in ("address=127.0.0.1", f"port={port}")]
     argv: list[str | Path] = [
         SERVER / "bin" / "tritonserver",
