@@ -13,7 +13,8 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from services.runtime.arrow_rows import FRAMED, rows_of
-from services.runtime.errors import Retry
+from services.runtime.dead_letters import REASONS
+from services.runtime.errors import Refusal, Retry
 from services.runtime.logs import trace_id
 from services.runtime.metrics import SECONDS, SIZES, Histogram, Metrics
 from services.runtime.records import Outgoing, Record
@@ -44,9 +45,12 @@ class Work:
         name, said = "messaging_client_operation_duration_seconds", "How long a commit took, outputs and offsets."
         self.commit = Timed(metrics.histogram(name, said, SECONDS, {**SYSTEM, "messaging_operation_name": "commit"}))
         self._errors = metrics.counter("thalweg_errors_total", "Failures after which a batch was tried again.", TYPE)
-        self._errors.labels(Retry.__name__)
+        for kind in (Retry, Refusal):
+            self._errors.labels(kind.__name__)
         name, said = "thalweg_dead_letters_total", "Records that were refused, each of which is a dead letter."
         self._dead = metrics.counter(name, said, ("reason",))
+        for reason in REASONS:
+            self._dead.labels(reason)
         name, said = "thalweg_rebalances_total", "How often the group gave its partitions out anew."
         self._rebalances = metrics.counter(name, said)
 

@@ -28,9 +28,7 @@ LIST: dict[str, Any] = tomllib.loads((ROOT / "infra" / "telemetry.toml").read_te
 OPEN = "application/openmetrics-text; version=1.0.0"
 EVENTS = 4000
 IDLE = {"messaging_client_sent_messages_total", "thalweg_sent_rows_total"}  # of who had nothing to write in this run
-SILENT = {"thalweg_dead_letters_total": {*SERVICES} - {"features"}} | {
-    name: {"trainer", "rollout", "drift"} for name in IDLE
-}
+SILENT = {name: {"trainer", "rollout", "drift"} for name in IDLE}
 
 
 class Run:
