@@ -5,7 +5,7 @@ child `features`, or `features-1`, `features-2` where the run starts with more t
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from infra.local.brokers import free_ports
@@ -44,6 +44,7 @@ class Instances:
     def __init__(self, children: Children, environment: Mapping[str, str], cwd: Path) -> None:
         self._children, self._environment, self._cwd = children, environment, cwd
         self._probes: dict[str, str] = {}
+        self.changed: Callable[[], None] = lambda: None  # called when one more is there
 
     @property
     def probes(self) -> dict[str, str]:
@@ -62,7 +63,9 @@ class Instances:
         taken = {_number(child) for child in self._children if child.kind == service}
         check({service: len(taken) + 1})
         number = min(set(range(1, len(taken) + 2)) - taken)
-        return self._start(f"{service}-{number}", service, number)
+        child = self._start(f"{service}-{number}", service, number)
+        self.changed()
+        return child
 
     def _start(self, name: str, service: str, number: int) -> Child:
         argv = [sys.executable, "-m", f"services.{service}"]

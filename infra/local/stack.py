@@ -14,7 +14,7 @@ from typing import Self, TextIO
 import httpx
 import msgspec
 
-from infra.local import brokers, instances, triton
+from infra.local import brokers, instances, scraped, triton
 from infra.local.brokers import Broker, TopicSpec
 from infra.local.instances import SERVICES, Instances
 from infra.local.processes import ChildDied, Children
@@ -75,6 +75,7 @@ class Stack:
     ingestion: str
     drift: str
     instances: Instances
+    _triton_metrics: int
     _lock: TextIO  # held while the run is up; the kernel lets go of it however this process ends
 
     def __init__(self, options: Options, stream: Stream, schemas: Path) -> None:
@@ -102,6 +103,11 @@ class Stack:
     ) -> None:
         self._stop()
 
+    @property
+    def answering(self) -> dict[str, str]:
+        """Where each service answers /healthz, /readyz and /metrics, by its name."""
+        return self.instances.probes | {"ingestion": self.ingestion}
+
     def check(self) -> None:
         self.children.check()
 
@@ -122,7 +128,10 @@ class Stack:
     def _start(self) -> None:
         make_keys(self.data / "keys")
         self.broker = brokers.start(self.options.broker, self.children, self.folder, self.options.brokers)
-        address = triton.start(self.children, self.folder, self.data, self.stream, self.options.otlp)
+        (self._triton_metrics,) = brokers.free_ports(1)
+        address = triton.start(
+            self.children, self.folder, self.data, self.stream, self._triton_metrics, self.options.otlp
+        )
         brokers.wait_ready(self.broker, self.children)
         brokers.create_topics(self.broker, self._topics())
         self._start_services(address)
@@ -130,12 +139,18 @@ class Stack:
         self._wait_ingestion()
         brokers.wait_joined(self.broker, self.children, self._groups())
         self._wait_first_version()
-        probes = self.instances.probes | {"ingestion": self.ingestion}
-        running = Running(os.getpid(), self.broker.address, self.ingestion, str(self.data), probes)
+        running = Running(os.getpid(), self.broker.address, self.ingestion, str(self.data), self.answering)
         (self.folder / "running.json").write_bytes(msgspec.json.encode(running))
+        self.instances.changed = self._tell_prometheus
+        self._tell_prometheus()
+
+    def _tell_prometheus(self) -> None:
+        where = self.options.run_dir, self.stream.name
+        scraped.tell(*where, self.answering, f"127.0.0.1:{self._triton_metrics}")
 
     def _stop(self) -> None:
         (self.folder / "running.json").unlink(missing_ok=True)
+        scraped.place(self.options.run_dir, self.stream.name).unlink(missing_ok=True)
         self.children.stop(6.0, SERVICES)  # the broker has to answer what they are committing
         self.children.stop(8.0)
         triton.clean(self.folder)

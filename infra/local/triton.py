@@ -59,10 +59,13 @@ class Triton:
     models: tuple[str, ...]
 
 
-def start(children: Children, run_dir: Path, data: Path, stream: Stream, otlp: str = "") -> str:
+def start(
+    children: Children, run_dir: Path, data: Path, stream: Stream, metrics: int | None = None, otlp: str = ""
+) -> str:
     """Start the server with the stream's models; return its gRPC address. `wait_ready` says when they answer.
 
-    Its spans of the requests that bring a context go to `otlp`, if there is such a receiver; they are JSON.
+    Its own metrics are on the port `metrics`, or on any. Its spans of the requests that bring a context go to `otlp`,
+    if there is such a receiver; they are JSON.
     """
     _check_python()
     home = (run_dir / "triton").resolve()
@@ -70,8 +73,8 @@ def start(children: Children, run_dir: Path, data: Path, stream: Stream, otlp: s
     for kind in kinds:
         _write_model(home / "models", kind, data.resolve(), stream)
     _link_backend(home / "backends" / "python")
-    http, rpc, metrics = free_ports(3)
-    ports = {"http": http, "grpc": rpc, "metrics": metrics}
+    http, rpc, free = free_ports(3)
+    ports = {"http": http, "grpc": rpc, "metrics": metrics or free}
     listen = [f"--{kind}-{what}" for kind, port in ports.items() for what in ("address=127.0.0.1", f"port={port}")]
     argv: list[str | Path] = [
         SERVER / "bin" / "tritonserver",

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from time import perf_counter
 from typing import Any, cast
 
 import faust
@@ -18,6 +19,7 @@ from faust.types import TP
 
 from services.drift.delivery import Delivery
 from services.drift.judging import Judge
+from services.drift.meters import Meters
 from services.drift.settings import SERVICE, DriftSettings
 from services.drift.summing import Summing
 from services.drift.tables import Tables
@@ -25,6 +27,7 @@ from services.drift.transport import Consumer, Transport
 from services.runtime.health import READ, Health
 from services.runtime.records import Outgoing, Record
 from services.runtime.stream import LARGEST_MESSAGE, Stream
+from services.runtime.work import Work
 
 log = logging.getLogger(__name__)
 TICK_S = 0.5
@@ -79,6 +82,10 @@ class Drift:
         self.tables = Tables(self.app, stream, settings, partitions, health.clock)
         self.summing = Summing(stream, self.tables)
         self.behind_s: dict[str, float] = {}  # how old a record was when it was folded, the newest one
+        self.work = Work(health.metrics)
+        self._meters = Meters(
+            health.metrics, lambda: list(judge.newest.values()), lambda: self.tables.running("summaries")
+        )
         self._kinds = {stream.topic(kind): kind for kind in partitions}
         self._folding = {kind: asyncio.Lock() for kind in partitions}
         for topic, kind in self._kinds.items():
@@ -110,30 +117,45 @@ class Drift:
             self.fail(error)
             await asyncio.Event().wait()
         self.behind_s[kind] = time.time() - message.timestamp
+        self.health.unread.read(record.position, record.timestamp)
         self.health.folded += 1
 
     async def _sum(self, kind: str, record: Record) -> None:
-        await self._write(self.summing.fold(kind, record))
+        with self.work.process:
+            made = self.summing.fold(kind, record)
+        await self._write(made)
         await self.tables.folded(kind, record)
+        self.work.committed([record], made)
 
     async def _judge(self, kind: str, record: Record) -> None:
         core = self.tables.open(kind, record.partition)
         if not self.judge.ready:
             await self.judge.catch_up(self.delivery, self.tables.told(record.partition))
-        for alert in await self.judge.fresh(core.fold(record.value)):
-            (offset,) = await self._write([self.judge.record(alert)])
+        with self.work.process:
+            said = core.fold(record.value)
+        fresh = await self.judge.fresh(said)
+        made = [self.judge.record(alert) for alert in fresh]
+        for alert, out in zip(fresh, made, strict=True):
+            (offset,) = await self._write([out])
             self.judge.wrote(alert)
             self.delivery.add(offset, alert)
         await self.tables.folded(kind, record, self.delivery.told)
+        self._meters.judged(fresh)
+        self.work.committed([record], made)
 
     async def _write(self, records: Sequence[Outgoing]) -> list[int]:
         """Return the offsets of records once they are durable."""
+        began = perf_counter()
         sent = [await self.tables.raw(out.topic).send(key=out.key, value=out.value, partition=0) for out in records]
-        return [(await one).offset for one in sent]
+        offsets = [(await one).offset for one in sent]
+        if records:
+            self.work.commit.took(perf_counter() - began)
+        return offsets
 
     async def _tick(self) -> None:
         self.health.enter(READ)
-        self.health.lag = self.tables.behind()
+        self.health.unread.unread(self.tables.unread())
+        self.health.lag = self.health.unread.records()
         await self.judge.obey()
 
     async def _deliver(self) -> None:
@@ -149,6 +171,7 @@ class Drift:
         self.health.own(None, {})
 
     def assigned(self, partitions: set[TP]) -> None:
+        self.work.rebalanced()
         ours = sorted(tp.partition for tp in partitions if self._kinds.get(tp.topic) == "scored")
         self.health.own(tuple(ours), dict.fromkeys(ours, 0))
 

@@ -46,9 +46,9 @@ class DriftCore:
     """The fold of `summaries`. One that was seen before counts once."""
 
     def __init__(self, stream: Stream) -> None:
-        self._quality = Quality(stream, 0.5)  # Features has the other half of the false alarms
+        self._quality, self._features = Quality(stream, 0.5), Features(stream)  # each has half of the false alarms
         monitors: list[tuple[tuple[type[Summary], ...], Monitor]] = [
-            ((ScoredSummary,), Features(stream)),
+            ((ScoredSummary,), self._features),
             ((ScoredSummary, ExampleSummary), self._quality),
         ]
         self._monitors = monitors
@@ -87,6 +87,10 @@ class DriftCore:
             "quality": self._quality.view(),
             "alerts": [msgspec.to_builtins(alert) for alert in standing],
         }
+
+    def strengths(self) -> dict[str, float]:
+        """Return how strange each feature is, of how strange it has to be for an alert."""
+        return self._features.strengths()
 
     # Snapshots
 

@@ -76,6 +76,13 @@ class Distributions:
         self.cases.append(Case("predictions", "", self.panel.blocks, version, list(mine), silent=True))
         return said
 
+    def strengths(self, kind: Kind) -> dict[str, float]:
+        """Return the greatest surprise of each table of a kind, of what an alert needs."""
+        return {
+            self._tables[table].name: float(self.panel.surprise[table].max()) / self._needed
+            for table in self._of.get(kind, [])
+        }
+
     def _open(self) -> None:
         """Make cases of the tables that have come to be beyond the level, or add these to their like."""
         surprise = self.panel.surprise.max(axis=(1, 2))

@@ -85,6 +85,10 @@ class Features:
         self._distributions.version = max(self._distributions.version, newest)
         return said
 
+    def strengths(self) -> dict[str, float]:
+        """Return how strange each feature is, of how strange it has to be for an alert."""
+        return self._distributions.strengths("features")
+
     def warm_up(self) -> None:
         """Compile the kernels, or load them from their cache, before the first summary waits for them: try another."""
         other = Features(self._stream)

@@ -15,7 +15,7 @@ from services.drift.folding import Folds, told
 from services.drift.hours import HOUR_S, Hours
 from services.drift.settings import SERVICE, DriftSettings
 from services.runtime.clock import Clock
-from services.runtime.records import Record
+from services.runtime.records import Position, Record
 from services.runtime.stream import Stream
 
 REDUCERS: dict[str, Callable[[Stream, int], Any]] = {"scored": ScoredReducer, "examples": ExampleReducer}
@@ -97,13 +97,14 @@ class Tables:
         """Return the offset in `alerts` before which all was delivered when the state was saved."""
         return told(self._states["summaries"].get(str(partition)))
 
-    def behind(self) -> dict[str, int]:
-        """Return by topic how many records are there that are not folded; a transaction's end counts as one."""
+    def unread(self) -> dict[Position, int]:
+        """Return how many records are there that are not folded; a transaction's end counts as one."""
         found = {}
         for kind, folds in self._folds.items():
             name = self._stream.topic(kind)
-            ends = {p: self._app.consumer.highwater(TP(name, p)) for p in folds.positions}
-            found[kind] = sum(max((ends[p] or 0) - due, 0) for p, due in folds.positions.items())
+            for partition, due in folds.positions.items():
+                end = self._app.consumer.highwater(TP(name, partition)) or 0
+                found[Position(name, partition)] = max(end - due, 0)
         return found
 
     def _table(self, kind: str, what: str, partitions: int, value: type | None, default: type | None = None) -> Any:  # noqa: ANN401 - Faust's table

@@ -1,4 +1,4 @@
-"""What a person may see of the state over HTTP: `/drift`, and each part of it, as JSON. Nothing is changed there."""
+"""What may be seen of the state over HTTP: `/drift` and its parts as JSON, and `/metrics`. Nothing is changed there."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
@@ -24,6 +24,7 @@ def add(drift: Drift) -> None:
     _page(drift.app, "/drift", lambda: {name: part() for name, part in parts.items()})
     for name, part in parts.items():
         _page(drift.app, f"/drift/{name}", part)
+    _metrics(drift)
 
 
 def _page(app: faust.App, path: str, part: Part) -> None:
@@ -34,3 +35,11 @@ def _page(app: faust.App, path: str, part: Part) -> None:
     view.__name__ = view.__qualname__ = path.strip("/").replace("/", "_")
     get: Callable[..., Awaitable[Any]] = view
     app.page(path, name=view.__name__)(get)
+
+
+def _metrics(drift: Drift) -> None:
+    async def metrics(self: Any, request: Any) -> Any:  # noqa: ANN401 - Faust's view and aiohttp's request
+        media, page = drift.health.metrics.page(request.headers.get("Accept", ""))
+        return self.bytes(page, content_type=None, headers={"Content-Type": media})
+
+    drift.app.page("/metrics", name="metrics")(metrics)

@@ -8,6 +8,7 @@ from services.runtime.process import run_service, serve, watch
 from services.runtime.settings import Settings
 from services.runtime.stage import Cores
 from services.runtime.stream import load_stream
+from services.runtime.vitals import watermark
 
 
 def main() -> None:
@@ -17,6 +18,7 @@ def main() -> None:
     sys.modules["scipy"] = None  # type: ignore[assignment] # numba would load it, 0.2 s, for what no kernel does
     FeaturesCore(stream, 0).warm_up()
     stage = Cores(lambda partition: FeaturesCore(stream, partition))
+    watermark(health.metrics, lambda: [core.newest for core in list(stage.cores.values())])
     serve(SERVICE, settings, stream, ["events"], stage, stream.feature_set, health)
 
 

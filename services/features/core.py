@@ -13,6 +13,7 @@ from services.features.times import plain_times
 from services.runtime.admission import Admission
 from services.runtime.codec import Decoded
 from services.runtime.frames import matrix, times
+from services.runtime.produced import produced
 from services.runtime.records import Outgoing, Record
 from services.runtime.schemas import features_frame
 from services.runtime.stream import Stream
@@ -34,26 +35,32 @@ class FeaturesCore:
         events, outgoing = self._admission.read(records)
         if events.rows:
             vectors, late = self._engine.fold(events.column, events.times[self._stream.pipeline.stream.time])
-            outgoing.append(self._features(events, [records[place].offset for place in events.places], vectors))
+            outgoing.append(self._features(events, [records[place] for place in events.places], vectors))
             outgoing += [self._late(records[events.places[row]]) for row in np.flatnonzero(late)]
         return outgoing
+
+    @property
+    def newest(self) -> int | None:
+        """The newest event's time, in microseconds since 1970; None before the first."""
+        return self._engine.newest
 
     def warm_up(self) -> None:
         """Compile the kernels, or load them from their cache, before the first event waits for them."""
         plain_times([])
         self._engine.fold(lambda _: [], np.zeros(0, np.int64))
 
-    def _features(self, events: Decoded, offsets: list[int], vectors: NDArray[np.float32]) -> Outgoing:
+    def _features(self, events: Decoded, records: list[Record], vectors: NDArray[np.float32]) -> Outgoing:
         rule = self._stream.pipeline.stream
         columns = [
             pa.array(events.column(rule.id), pa.string()),
             pa.array(events.column(rule.key), pa.string()),
             times(events.times[rule.time]),
-            pa.array(np.array(offsets, np.int64)),
+            pa.array(np.array([record.offset for record in records], np.int64)),
             matrix(vectors),
         ]
         value = self._frame.encode(columns)
-        return Outgoing(self._stream.topic("features"), value, partition=self._partition, headers=self._frame.headers)
+        headers = [*self._frame.headers, produced(records)]
+        return Outgoing(self._stream.topic("features"), value, partition=self._partition, headers=headers)
 
     def _late(self, record: Record) -> Outgoing:
         place = f"{record.partition}/{record.offset}".encode()

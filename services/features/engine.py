@@ -63,6 +63,11 @@ class Engine:
         self._fills = np.array([(kind, next(columns), a, b) for kind, a, b in fills], np.int64)
         self._constants = np.array([(operator.default, _divisor(operator)) for operator in operators])
 
+    @property
+    def newest(self) -> int | None:
+        """The newest time of an event, in microseconds since 1970; None before the first."""
+        return None if self._newest == kernels.NEVER else int(self._newest)
+
     def fold(self, column: Callable[[str], Sequence[Any]], times: Ints) -> tuple[NDArray[np.float32], Bools]:
         """Return the vectors (events, columns) and which events were late; the state moves past the batch."""
         if self._held() + len(times) * len(self._groups) <= self._most:

@@ -2,6 +2,7 @@
 
 import os
 
+from services.inference.meters import Ages
 from services.inference.scoring import Scoring
 from services.inference.triton import TIMEOUT_S, Triton
 from services.runtime.health import Step
@@ -31,7 +32,9 @@ def main() -> None:
     tracing = open_tracing(SERVICE, settings, stream)
     stage = Scoring(stream, online, batch, lambda: models.poll(settings.batch, 0), tracing=tracing)
     stage.warm_up(health.wait())
-    serve(SERVICE, settings, stream, ["features"], stage, stream.feature_set, health, tracing=tracing)
+    ages = Ages(health.metrics)
+    given = settings, stream, ["features"], stage, stream.feature_set, health
+    serve(SERVICE, *given, tracing=tracing, after=ages.after)
 
 
 if __name__ == "__main__":

@@ -11,10 +11,12 @@ from services.ingestion.producer import DurableProducer
 from services.ingestion.server import run
 from services.runtime.clock import SystemClock
 from services.runtime.kafka import Tail
+from services.runtime.metrics import Metrics
 from services.runtime.process import run_service
 from services.runtime.settings import Count, Seconds, Settings
 from services.runtime.stream import load_stream
 from services.runtime.tracing import open_spans, rule
+from services.runtime.vitals import tell_who
 
 SERVICE = "ingestion"
 
@@ -36,10 +38,12 @@ def main() -> None:
     stream = load_stream(settings.schemas, settings.stream)
     producer = DurableProducer(settings, settings.queue)
     broadcast = Broadcast(lambda: Tail(settings, stream.topic("predictions"), from_beginning=False))
-    bodies = Bodies(settings.max_body, settings.room, settings.patience_s)
+    bodies, metrics = Bodies(settings.max_body, settings.room, settings.patience_s), Metrics()
+    metrics.of_process()
+    tell_who(metrics, SERVICE, settings)
     spans = open_spans(SERVICE, settings)
     following = Unfollowed() if spans is None else Following(spans, rule(settings), SystemClock())
-    door = Door(stream, producer, broadcast, bodies, following)
+    door = Door(stream, producer, broadcast, bodies, metrics, following)
     for number in (
         signal.SIGTERM,
         signal.SIGINT,

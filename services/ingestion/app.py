@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from time import perf_counter
 from typing import TypedDict
 
 import msgspec
@@ -15,12 +16,14 @@ from services.ingestion.body import Bodies, media_type
 from services.ingestion.broadcast import Broadcast
 from services.ingestion.core import IngestionCore, Kind, Rejected, count, split
 from services.ingestion.followed import Followed, Following, Unfollowed
+from services.ingestion.meters import Measured, Meters
 from services.ingestion.openapi import document
 from services.ingestion.producer import DurableProducer
 from services.runtime.clock import SystemClock
 from services.runtime.contexts import TRACEPARENT
 from services.runtime.errors import Retry
 from services.runtime.health import Report
+from services.runtime.metrics import Metrics
 from services.runtime.records import Outgoing
 from services.runtime.stream import Stream
 from services.runtime.waiting import Wait
@@ -46,6 +49,7 @@ class Door:
         producer: DurableProducer,
         broadcast: Broadcast,
         bodies: Bodies,
+        metrics: Metrics,
         following: Following | Unfollowed | None = None,
     ) -> None:
         self._stream = stream
@@ -57,6 +61,7 @@ class Door:
         self._clock = SystemClock()
         self._wait = Wait(self._clock)
         self._asking, self._asked = asyncio.Lock(), 0.0
+        self._meters = Meters(metrics, producer.queued, lambda: self._wait.why is None)
 
     def app(self) -> Starlette:
         routes = [
@@ -66,9 +71,11 @@ class Door:
             Route("/openapi.json", self.openapi, methods=["GET"]),
             Route("/healthz", self.health, methods=["GET"]),
             Route("/readyz", self.ready, methods=["GET"]),
+            Route("/metrics", self.metrics, methods=["GET"]),
         ]
         app = Starlette(routes=routes, exception_handlers={HTTPException: _problem})
         app.router.redirect_slashes = False  # a path that is not ours is 404
+        app.add_middleware(Measured, meters=self._meters)
         return app
 
     async def events(self, request: Request) -> Response:
@@ -95,14 +102,17 @@ class Door:
                 raise HTTPException(413, f"a request holds at most {self._producer.queue} lines; send it in parts")
             judgement = self._core.judge(kind, split(body, media))
             await self._write(followed.stamped(judgement.accepted, begins=kind == "events"))
+        self._meters.refused(self._stream.topic(kind), judgement.rejected)
         answer: Answer = {"accepted": len(judgement.accepted), "rejected": judgement.rejected}
         return answer, 202 if judgement.accepted else 422
 
     async def _write(self, records: list[Outgoing]) -> None:
+        began = perf_counter()
         try:
             await self._producer.write(records)
         except Retry as error:
             raise HTTPException(503, str(error), {"Retry-After": str(RETRY_AFTER_S)}) from error
+        self._meters.sent(records, perf_counter() - began)
 
     async def predictions(self, request: Request) -> Response:
         self._check_stream(request)
@@ -138,6 +148,10 @@ class Door:
             return _json(Report("ingestion", "ready"), 200)
         waited = round(self._clock.now() - self._wait.since, 1)
         return _json(Report("ingestion", "waiting", self._wait.why, waited), 503)
+
+    async def metrics(self, request: Request) -> Response:
+        media, page = self._meters.page(request.headers.get("accept", ""))
+        return Response(page, 200, {"Content-Type": media, "Cache-Control": "no-store"})
 
     def _note(self, obstacle: str | None) -> None:
         if obstacle is None:

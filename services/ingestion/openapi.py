@@ -44,6 +44,9 @@ def document(stream: Stream, max_body: int) -> dict[str, Any]:
                 "get": {"summary": "Whether the service is up", "responses": {"200": {"description": "It is"}}}
             },
             "/readyz": {"get": _READY},
+            "/metrics": {
+                "get": {"summary": "What Prometheus reads", "responses": {"200": {"description": "Its text format"}}}
+            },
         },
     }
 

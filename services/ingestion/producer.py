@@ -72,6 +72,10 @@ class DurableProducer:
         if error is not None:
             raise Retry(f"the broker did not take everything: {error}; send it again (the same ids)")
 
+    def queued(self) -> int:
+        """Return how many records are on their way."""
+        return len(self._producer)
+
     async def obstacle(self, topics: Sequence[str]) -> str | None:
         """Return what keeps the broker from taking records for these topics; None if nothing does."""
         oldest = next(iter(self._began.values()), None)

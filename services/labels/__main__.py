@@ -6,12 +6,14 @@ import sys
 from services.labels.core import SERVICE
 from services.labels.index import warm_up
 from services.labels.joining import Joining
+from services.labels.meters import tell
 from services.labels.rows import PAGE
 from services.labels.segments import open_disks
 from services.runtime.process import run_service, serve, watch
 from services.runtime.schemas import scored_frame
 from services.runtime.settings import Count, Settings
 from services.runtime.stream import load_stream
+from services.runtime.vitals import watermark
 
 
 class LabelsSettings(Settings, frozen=True):
@@ -27,6 +29,8 @@ def main() -> None:
     sys.modules["scipy"] = None  # type: ignore[assignment] # numba would load it, 0.2 s, for what no kernel does
     warm_up()
     stage = Joining(stream, settings.waiting, health, open_disks(settings.data, stream.name, settings.snapshots))
+    tell(health.metrics, lambda: health.labelled, stage.waiting)
+    watermark(health.metrics, lambda: [core.newest for core in list(stage.cores.values())])
     depends = f"{scored_frame(stream).fingerprint}/{stream.label_rule}/{PAGE}"
     serve(SERVICE, settings, stream, ["scored", "labels"], stage, depends, health)
 

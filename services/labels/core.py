@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from services.labels.early import Label
 from services.labels.in_memory import Segments
-from services.labels.join import Decided, Join, State
+from services.labels.join import BEFORE_ALL, Decided, Join, State
 from services.labels.maturity import Maturity
 from services.labels.rows import PAGE
 from services.runtime.admission import Admission
@@ -66,6 +66,11 @@ class LabelsCore:
                 outgoing += rejected
                 examples += self._say(self._join.add_labels(labels))
         return [*outgoing, *self._written(examples)]
+
+    @property
+    def newest(self) -> int | None:
+        """The newest row's event time, in microseconds since 1970; None before the first."""
+        return None if self._join.row_clock == BEFORE_ALL else self._join.row_clock
 
     @property
     def waiting(self) -> tuple[int, int]:

@@ -49,6 +49,11 @@ class Joining(Cores[LabelsCore]):
         self._health.labelled = told(list(self.cores.values()))
         return outgoing
 
+    def waiting(self) -> tuple[int, int]:
+        """Return how many rows wait for a label, and labels for a row, in all partitions."""
+        rows, labels = zip((0, 0), *(core.waiting for core in list(self.cores.values())), strict=True)
+        return sum(rows), sum(labels)
+
     def full(self, partition: int) -> Mapping[str, str]:
         rows, labels = self.cores[partition].waiting
         most_labels = min(self._most, EARLY)

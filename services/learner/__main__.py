@@ -2,6 +2,7 @@
 
 import os
 
+from services.learner.meters import tell
 from services.learner.model import fingerprint
 from services.learner.publishing import Publishing
 from services.runtime.artifacts import Artifacts
@@ -25,6 +26,7 @@ def main() -> None:
     health = watch(SERVICE, settings)
     artifacts = Artifacts(settings.data, stream.name)
     stage = Publishing(stream, artifacts, settings.versions, health.clock, health.wait())
+    tell(health.metrics, stage)
     tracing = open_tracing(SERVICE, settings, stream, stage.learned)
     serve(SERVICE, settings, stream, ["examples"], stage, fingerprint(stream), health, tracing=tracing)
 

@@ -3,6 +3,8 @@
 Which versions exist is the wall clock's business; what a version contains is not.
 """
 
+import time
+
 import msgspec
 
 from services.learner.core import LearnerCore
@@ -29,6 +31,7 @@ class Publishing(Cores[LearnerCore]):
         self._stream, self._artifacts, self._keep, self._clock, self._wait = stream, artifacts, keep, clock, wait
         self._published: dict[int, int] = {}  # partition: the version that went out last
         self._due = clock.now()
+        self.newest: tuple[int, float] | None = None  # the newest version, and when it went out: seconds since 1970
 
     def open(self, partition: int, state: bytes | None) -> None:
         super().open(partition, state)
@@ -51,6 +54,8 @@ class Publishing(Cores[LearnerCore]):
             return []
         self._wait.over()
         self._published |= {partition: core.learned for partition, core in new.items()}
+        if new:
+            self.newest = max(self._published.values()), time.time()
         return records
 
     def _publish(self, core: LearnerCore) -> Outgoing:

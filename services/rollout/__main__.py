@@ -3,6 +3,7 @@
 import os
 
 from services.rollout.deciding import Deciding
+from services.rollout.meters import Qualities
 from services.runtime.history import Following
 from services.runtime.process import run_service, serve, watch
 from services.runtime.settings import Settings
@@ -18,7 +19,8 @@ def main() -> None:
     models = Following(settings, stream.topic("models"))
     stage = Deciding(stream, models, health.clock, health.wait())
     depends = f"{stream.feature_set}/{stream.rollout_rule}"
-    serve(SERVICE, settings, stream, ["examples"], stage, depends, health)
+    qualities = Qualities(health.metrics, stream, stage)
+    serve(SERVICE, settings, stream, ["examples"], stage, depends, health, after=qualities.after)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from services.rollout.core import RolloutCore
 from services.rollout.judging import Decision
 from services.runtime.clock import Clock
 from services.runtime.errors import Retry
-from services.runtime.models import BATCH, Lineup, Moved, Weighed, decode_event
+from services.runtime.models import BATCH, Lineup, Moved, State, Weighed, decode_event
 from services.runtime.records import Outgoing, Record
 from services.runtime.stage import Batches
 from services.runtime.stream import Stream
@@ -64,6 +64,10 @@ class Deciding:
 
     def snapshot(self, partition: int) -> bytes:
         return self._cores[partition].snapshot()
+
+    def states(self) -> list[State]:
+        """Return the state of each version that `models` tells of, as far as it was read."""
+        return [candidate.state for candidate in list(self._lineup.candidates.values())]
 
     def fold(self, batches: Batches) -> list[Outgoing]:
         decisions = [decision for p, records in batches.items() for decision in self._cores[p].fold(records)]

@@ -16,6 +16,7 @@ from services.runtime.records import Headers, Outgoing, Record
 
 REPLAYED_HEADER = "thalweg-replayed"  # on a record that was sent through again: the place of its original
 
+REASONS = ("json", "schema", "size", "key", "clock", "duplicate")  # why a record may be refused
 CARRIED = 8 << 20  # bytes of a record that a letter carries; in base64 they fit into `stream.LARGEST_MESSAGE`
 
 

@@ -11,6 +11,8 @@ import msgspec
 
 from services.runtime.clock import Clock
 from services.runtime.labelled import Labelled
+from services.runtime.lag import Lag
+from services.runtime.metrics import Metrics
 from services.runtime.waiting import Wait
 
 SLOW_S = 3.0  # a step that takes longer is waited for
@@ -65,7 +67,8 @@ class Report(msgspec.Struct, frozen=True):
 class Health:
     """The state behind the report. A write replaces one attribute by a value that nobody changes any more.
 
-    `fold` says what a fold depends on, where that is somebody outside; it has to give up by itself.
+    `fold` says what a fold depends on, where that is somebody outside; it has to give up by itself. `metrics` are those
+    of the process, `unread` is how far it is behind, in more detail than `lag`.
     """
 
     def __init__(self, service: str, clock: Clock, fold: Step = FOLD) -> None:
@@ -75,6 +78,7 @@ class Health:
         now = clock.now()
         self._step = (START, now)
         self._share: tuple[tuple[int, ...] | None, Mapping[int, int], float] = (None, {}, now)
+        self.metrics, self.unread = Metrics(), Lag()
         self.folded = 0
         self.lag: Mapping[str, int] | None = None  # topic: records that are not read yet
         self.busy: str | None = None

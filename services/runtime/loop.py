@@ -19,6 +19,7 @@ from services.runtime.snapshots import Snapshot, Snapshots
 from services.runtime.stage import Stage
 from services.runtime.tracing import Tracing, Untraced
 from services.runtime.transport import Sink, Source
+from services.runtime.work import Work
 
 log = logging.getLogger(__name__)
 GATHERED_BYTES = 8 << 20
@@ -48,12 +49,12 @@ class Loop:
         clock: Clock | None = None,
         writer: Executor | None = None,
         health: Health | None = None,
+        work: Work | None = None,
         tracing: Tracing | None = None,
     ) -> None:
         self._stage, self._source, self._sink, self._snapshots = stage, source, sink, snapshots
         self._topics, self._batch, self._poll_s, self._gather_s = list(topics), batch, poll_s, gather_s
         self._clock, self._tracing = clock or SystemClock(), tracing or Untraced()
-        self._saver = Saver(snapshots, stage, self._offsets, self._clock, snapshot_every_s, writer)
         self._next: dict[Position, int] = {}  # the first offset not folded yet
         self._muted: dict[Position, int] = {}  # still restoring: the committed offset to fold up to, in silence
         self._full: set[Position] = set()  # not read on, as the stage has no room
@@ -62,6 +63,9 @@ class Loop:
         self._owed = False  # a batch was read and is not committed yet
         self._joined = False  # the group gave this member its share, be it empty
         self._health = health or Health("", self._clock)
+        self._work = work or Work(self._health.metrics)
+        metrics = self._health.metrics
+        self._saver = Saver(snapshots, stage, self._offsets, self._clock, snapshot_every_s, writer, metrics)
         self._wait, self._room = self._health.wait(), self._health.wait()
         self._stopping = False
         self.folded = 0  # records folded and committed
@@ -86,6 +90,7 @@ class Loop:
                     self._wait.over()
             except Retry as error:
                 self._ahead = True
+                self._work.failed(error)
                 self._wait.pause(str(error), began)
         return self.folded
 
@@ -111,13 +116,17 @@ class Loop:
         records = self._live(self._current(polled))
         self._owed = self._owed or bool(records)
         with self._tracing.batch(records) as batch:
-            outgoing = self._stage.fold(_by_partition(records)) if records else []
+            outgoing = self._fold(records) if records else []
             if not self._muted:
                 outgoing += self._stage.extra()
             if records or outgoing:
                 self._commit(records, batch.stamped(outgoing))
         self._ahead = False
         self._saver.save_due()
+
+    def _fold(self, records: Sequence[Record]) -> list[Outgoing]:
+        with self._work.process:
+            return self._stage.fold(_by_partition(records))
 
     def _gather(self, polled: list[Record]) -> list[Record]:
         """Read on for a while, as long as the batch has room; what has to be restored meanwhile ends it."""
@@ -141,12 +150,16 @@ class Loop:
         return [record for record in polled if record.position not in stale]
 
     def _commit(self, records: Sequence[Record], outgoing: Sequence[Outgoing]) -> None:
-        offsets = {record.position: record.offset + 1 for record in records}
+        last = _last(records)
+        offsets = {position: record.offset + 1 for position, record in last.items()}
         self._health.enter(COMMIT)
-        self._sink.commit(outgoing, offsets)
+        with self._work.commit:
+            self._sink.commit(outgoing, offsets)
         self._next |= offsets
-        for position in offsets:
+        for position, record in last.items():
             self._saver.moved(position.partition)
+            self._health.unread.read(position, record.timestamp)
+        self._work.committed(records, outgoing)
         self.folded += len(records)
         self._health.folded = self.folded
         self._owed = False
@@ -179,6 +192,7 @@ class Loop:
 
     def assigned(self, positions: Sequence[Position]) -> None:
         log.info("assigned %s", _names(positions))
+        self._work.rebalanced()
         self._next |= dict.fromkeys(positions, 0)  # known, should restoring them have to be tried again
         self._restore(positions)
         self._joined = True
@@ -301,6 +315,12 @@ def _by_partition(records: Sequence[Record]) -> dict[int, list[Record]]:
     for record in records:
         batches.setdefault(record.partition, []).append(record)
     return batches
+
+
+def _last(records: Sequence[Record]) -> dict[Position, Record]:
+    """Return the last record of each position. Tuples are hashed by C, so it is cheap for many records."""
+    found = {(record.topic, record.partition): record for record in records}
+    return {Position(*place): record for place, record in found.items()}
 
 
 def _names(positions: Sequence[Position]) -> str:

@@ -1,4 +1,4 @@
-"""`/healthz` and `/readyz` over HTTP, answered on threads of their own: nobody who asks can hold the service up.
+"""`/healthz`, `/readyz` and `/metrics` over HTTP, answered on threads of their own: who asks can't hold the service up.
 
 At most `CONNECTIONS` clients are served at once. One more, and the oldest is cut off, so that clients which send or
 read slowly, or never end, don't keep the next probe out.
@@ -16,6 +16,7 @@ import msgspec
 
 from services.runtime.errors import ConfigError
 from services.runtime.health import Report
+from services.runtime.metrics import Metrics
 
 CONNECTIONS = 16
 PATIENCE_S = 5.0
@@ -29,9 +30,9 @@ class Probes(ThreadingTCPServer):
     block_on_close = False
     request_queue_size = CONNECTIONS
 
-    def __init__(self, host: str, port: int, report: Callable[[], Report]) -> None:
+    def __init__(self, host: str, port: int, report: Callable[[], Report], metrics: Metrics) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self.report = report
+        self.report, self.metrics = report, metrics
         self._lock = threading.Lock()
         self._open: dict[Any, None] = {}  # in order of age
         try:
@@ -72,11 +73,22 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = PATIENCE_S  # for each read; a client that sends a byte now and then is cut off by the clients after it
 
     def do_GET(self) -> None:
+        if self._path == "/metrics":
+            self._send(HTTPStatus.OK, *self.server.metrics.page(self.headers.get("Accept", "")))
+            return
         report = self.server.report()
-        good = {"/healthz": report.alive, "/readyz": report.ready}.get(self.path.partition("?")[0])
-        body = msgspec.json.encode(report if good is not None else {"error": "there are /healthz and /readyz"})
-        self.send_response({None: HTTPStatus.NOT_FOUND, True: HTTPStatus.OK}.get(good, HTTPStatus.SERVICE_UNAVAILABLE))
-        self.send_header("Content-Type", "application/json")
+        good = {"/healthz": report.alive, "/readyz": report.ready}.get(self._path)
+        body = msgspec.json.encode(report if good is not None else {"error": "there are /healthz, /readyz, /metrics"})
+        status = {None: HTTPStatus.NOT_FOUND, True: HTTPStatus.OK}.get(good, HTTPStatus.SERVICE_UNAVAILABLE)
+        self._send(status, "application/json", body)
+
+    @property
+    def _path(self) -> str:
+        return self.path.partition("?")[0]
+
+    def _send(self, status: HTTPStatus, media: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", media)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "no-store")
         self.end_headers()

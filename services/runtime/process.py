@@ -6,18 +6,17 @@ A clean stop exits with 0; one of our errors exits with 1 after a line that says
 import logging
 import os
 import signal
-import sys
 from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import NoReturn
 
+from services.runtime import logs
 from services.runtime.clock import SystemClock
 from services.runtime.errors import ThalwegError
 from services.runtime.health import CONNECT, FOLD, Health, Step
 from services.runtime.kafka import KafkaSource
 from services.runtime.loop import Loop
 from services.runtime.probes import Probes
-from services.runtime.quiet import Quiet
 from services.runtime.settings import Settings
 from services.runtime.sinks import open_sink
 from services.runtime.snapshots import Snapshots
@@ -25,6 +24,8 @@ from services.runtime.stage import Stage
 from services.runtime.statistics import statistics
 from services.runtime.stream import Stream
 from services.runtime.tracing import Tracing, open_tracing
+from services.runtime.vitals import tell
+from services.runtime.work import AfterCommit, Work
 
 log = logging.getLogger(__name__)
 
@@ -35,9 +36,8 @@ def run_service(name: str, main: Callable[[], None]) -> NoReturn:
     What is durable is durable by then, so the process ends at once: Python's own way out, which frees everything
     first, is a quarter of the time that readers wait at a restart.
     """
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format=f"%(asctime)s {name} %(levelname)s %(message)s")
-    logging.getLogger("librdkafka").addFilter(Quiet())
     try:
+        logs.begin(name, os.environ)
         main()
     except ThalwegError as error:
         logging.getLogger(name).critical("%s", error)
@@ -53,8 +53,10 @@ def _end(status: int) -> NoReturn:
 def watch(name: str, settings: Settings, fold: Step = FOLD) -> Health:
     """Return the health of this service, and answer probes about it from now on, if the settings say where."""
     health = Health(name, SystemClock(), fold)
+    health.metrics.of_process()
+    tell(health, name, settings)
     if settings.health_port:
-        Probes(settings.health_host, settings.health_port, health.report).start()
+        Probes(settings.health_host, settings.health_port, health.report, health.metrics).start()
     return health
 
 
@@ -68,8 +70,12 @@ def serve(
     health: Health,
     gather_s: float = 0.0,
     tracing: Tracing | None = None,
+    after: AfterCommit | None = None,
 ) -> None:
-    """Drive a stage over its input topics until SIGTERM or SIGINT; `fingerprint` names what its snapshots depend on."""
+    """Drive a stage over its input topics until SIGTERM or SIGINT; `fingerprint` names what its snapshots depend on.
+
+    `after` is called with each batch that is committed.
+    """
     snapshots = Snapshots(settings.data, stream.name, name, fingerprint, settings.snapshots)
     health.enter(CONNECT)
     source = KafkaSource(settings, name, **statistics(health, settings.broker))
@@ -85,6 +91,7 @@ def serve(
         gather_s=gather_s,
         snapshot_every_s=settings.snapshot_every_s,
         health=health,
+        work=Work(health.metrics, after),
         tracing=tracing or open_tracing(name, settings, stream),
     )
     _stop_on_signals(loop)

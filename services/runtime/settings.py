@@ -37,7 +37,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     session_timeout_ms: Count = 6000
     snapshot_every_s: Seconds = 10.0
     health_host: str = "127.0.0.1"
-    health_port: Port = 0  # where /healthz and /readyz answer; 0: nowhere
+    health_port: Port = 0  # where /healthz, /readyz and /metrics answer; 0: nowhere
+    log: str = "text"  # how log lines look, "text" or "json"; `logs.py` reads it before the others are read
     otlp: str = ""  # where spans go, the base URL of an OTLP/HTTP receiver; empty: nothing is traced
     trace_rate: Rate = 10.0  # traces begun a second
     trace_keys: str = ""  # keys of which every event is traced, joined by commas

@@ -6,6 +6,7 @@ from typing import TypeAlias
 import msgspec
 
 from services.runtime.health import Health
+from services.runtime.records import Position
 
 EVERY_MS = 1000
 Settings: TypeAlias = dict[str, int | Callable[[str], None]]  # of librdkafka
@@ -48,10 +49,16 @@ def statistics(health: Health, broker: str) -> Settings:
             wait.over()
         else:
             wait.note(f"no connection to the broker at {broker}")
-        health.lag = {name: _unread(topic) for name, topic in heard.topics.items()}
+        health.unread.unread(_unread(heard))
+        health.lag = health.unread.records()
 
     return {"statistics.interval.ms": EVERY_MS, "stats_cb": hear}
 
 
-def _unread(topic: _Topic) -> int:
-    return sum(partition.unread for partition in topic.partitions.values() if partition.desired)
+def _unread(heard: _Statistics) -> dict[Position, int]:
+    return {
+        Position(name, number): partition.unread
+        for name, topic in heard.topics.items()
+        for number, partition in topic.partitions.items()
+        if partition.desired
+    }

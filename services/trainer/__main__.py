@@ -10,6 +10,7 @@ from services.runtime.stream import load_stream
 from services.trainer.apprentice import Apprentice
 from services.trainer.cards import Cards
 from services.trainer.listening import Listening
+from services.trainer.meters import tell
 from services.trainer.registry import Registry
 from services.trainer.settings import SERVICE, TrainerSettings
 from services.trainer.stage import Training
@@ -29,6 +30,7 @@ def main() -> None:
     said = Following(settings, stream.topic("alerts")), Following(settings, stream.topic("commands"))
     listening, rule = Listening(*said, health.wait()), stream.pipeline.batch
     stage = Training(store, settings.tidy_every, rule, cards, registry, worker, health, listening)
+    tell(health)
     try:
         serve(SERVICE, settings, stream, ["examples"], stage, depends, health, settings.commit_every_s)
     finally:

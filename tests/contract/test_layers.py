@@ -51,8 +51,9 @@ HOMES = {
     "opentelemetry": {"runtime/telemetry.py"},
     "onnx": {"trainer/export.py"},
     "onnxruntime": {"trainer/export.py", "inference/batch_model.py", "replay/versions.py"},
+    "prometheus_client": {"runtime/metrics.py"},
     "river": {"learner/model.py", "runtime/clip.py"},
-    "starlette": {"ingestion/app.py", "ingestion/body.py", "ingestion/server.py"},
+    "starlette": {f"ingestion/{name}.py" for name in ("app", "body", "meters", "server")},
     "torch": {
         f"trainer/{name}.py" for name in ("core", "examples", "export", "machine", "networks", "stepping", "workers")
     },

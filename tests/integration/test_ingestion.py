@@ -312,7 +312,7 @@ def test_the_document_describes_what_is_there(door: Door) -> None:
     assert set(document["info"]) >= {"title", "version"}
     prefix = "/v1/streams/flights"
     paths = {f"{prefix}/events": "post", f"{prefix}/labels": "post", f"{prefix}/predictions": "get"}
-    paths |= {"/healthz": "get", "/readyz": "get"}
+    paths |= {"/healthz": "get", "/readyz": "get", "/metrics": "get"}
     assert {path: next(iter(methods)) for path, methods in document["paths"].items()} == paths
     for kind, schema in (("events", STREAM.event), ("labels", STREAM.label)):
         content = document["paths"][f"{prefix}/{kind}"]["post"]["requestBody"]["content"]

@@ -12,6 +12,7 @@ import pytest
 from services.runtime import probes
 from services.runtime.errors import ConfigError
 from services.runtime.health import Report, Status
+from services.runtime.metrics import Metrics
 from services.runtime.probes import CONNECTIONS, Probes
 
 
@@ -20,7 +21,7 @@ class Service:
 
     def __init__(self) -> None:
         self.status: Status = "ready"
-        self.probes = Probes("127.0.0.1", 0, self.report).start()
+        self.probes = Probes("127.0.0.1", 0, self.report, Metrics()).start()
         self.port: int = self.probes.server_address[1]
 
     def report(self) -> Report:
@@ -99,4 +100,4 @@ def test_clients_that_do_not_read_cost_nothing(service: Service) -> None:
 def test_a_port_that_is_taken_is_said(service: Service) -> None:
     """The service does not start deaf: it ends with what to set."""
     with pytest.raises(ConfigError, match=rf"127\.0\.0\.1:{service.port}.*in use.*THALWEG_HEALTH_PORT"):
-        Probes("127.0.0.1", service.port, service.report)
+        Probes("127.0.0.1", service.port, service.report, Metrics())

@@ -9,6 +9,7 @@ import pytest
 from services.features.core import FeaturesCore
 from services.runtime.frames import micros, rows
 from services.runtime.grammar import Hour, OneHot, Value
+from services.runtime.produced import produced
 from services.runtime.records import Record
 from services.runtime.schemas import features_frame
 from tests.made import NOON, PAST, event, log, made, only
@@ -23,7 +24,7 @@ def test_a_row_names_its_event() -> None:
     [out] = FeaturesCore(stream, 3).fold(records)
     frame = features_frame(stream)
     batch = frame.decode(Record(out.topic, 3, 0, None, out.value, headers=out.headers))
-    assert (out.topic, out.partition, out.headers) == ("made.features", 3, frame.headers)
+    assert (out.topic, out.partition, out.headers) == ("made.features", 3, [*frame.headers, produced(records)])
     assert batch.schema.metadata[b"columns"] == b"x\nhot=a\nhot=other"
     assert batch.column("event_id").to_pylist() == ["0:k0", "1:k1.5"]
     assert batch.column("key").to_pylist() == ["k", "k"]
