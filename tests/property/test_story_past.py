@@ -1,5 +1,6 @@
 """Why a feature has its value: the events that are named made it, whatever the features and the events."""
 
+from collections.abc import Callable
 from unittest import mock
 
 import msgspec
@@ -89,31 +90,23 @@ def numbers(operator: Operator, made: Made) -> list[float]:
     return [x for x in found if x is not None]
 
 
+PLAIN: dict[type, Callable[[list[float]], float]] = {
+    Lag: lambda found: found[0],
+    Sum: sum,
+    Mean: lambda found: float(np.mean(found)),
+    Std: lambda found: float(np.std(found)),
+    Min: min,
+    Max: max,
+}
+
+
 def plainly(operator: Operator, made: Made, event: Seen) -> float | None:
     """Compute a feature from the events that counted, by its definition; None where the default stands for nothing."""
     found = numbers(operator, made)
-    match operator:
-        case Count():
-            return float(made.count)
-        case Rate():
-            return made.count / operator.window.seconds
-        case SinceLast() if made.count:
-            return max(event.time - made.counted[0].time, 0) / 1e6
-    if not found:
-        return None
-    match operator:
-        case Lag():
-            return found[0]
-        case Sum():
-            return sum(found)
-        case Mean():
-            return float(np.mean(found))
-        case Std():
-            return float(np.std(found))
-        case Min():
-            return min(found)
-        case Max():
-            return max(found)
-        case Ewma():
-            return float(np.average(found, weights=made.weights))
-    raise AssertionError(operator)
+    if isinstance(operator, Count | Rate):
+        return made.total / (operator.window.seconds if isinstance(operator, Rate) else 1)
+    if isinstance(operator, SinceLast):
+        return max(event.time - made.counted[0].time, 0) / 1e6 if made.total else None
+    if isinstance(operator, Ewma):
+        return float(np.average(found, weights=made.weights)) if found else None
+    return PLAIN[type(operator)](found) if found else None

@@ -30,20 +30,20 @@ class Seen(NamedTuple):
 class Made(NamedTuple):
     """What a feature was made of.
 
-    `counted` of `count` events are known, in the order in which they came, with their `weights` where they count
+    `counted` of `total` events are known, in the order in which they came, with their `weights` where they count
     differently. `given` is all that the engine needs of the past to say the same. Without a `start` (event time, µs)
     the past has no limit.
     """
 
     counted: Sequence[Seen]
-    count: int
+    total: int
     given: Sequence[Seen]
     start: int | None = None
     weights: Sequence[float] | None = None
 
     @property
     def whole(self) -> bool:
-        return len(self.counted) == self.count
+        return len(self.counted) == self.total
 
 
 class Memory(Protocol):

@@ -97,7 +97,8 @@ def said_again(stream: Stream, name: str, given: Sequence[Seen], event: Seen) ->
         return [getattr(one.row, field) for one in events]
 
     vectors, _ = engine.Engine(alone).fold(column, np.array([one.time for one in events], np.int64))
-    return vectors[-1]
+    said: NDArray[np.float32] = vectors[-1]
+    return said
 
 
 def _values(row: Any, by: Values) -> Values:  # noqa: ANN401 - a record of the stream's own type
