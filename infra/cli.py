@@ -10,7 +10,7 @@ from types import FrameType
 
 import msgspec
 
-from infra.commands import dead_letter, drift, models, replay, train, verify
+from infra.commands import dead_letter, drift, models, replay, trace, train, verify
 from infra.local import demo, instances, status
 from infra.local.brokers import BrokerUnavailable
 from infra.local.processes import ChildDied
@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--schemas", type=Path, default=REPOSITORY / "schemas", help="the folder of stream folders"
         )
-    for module in (verify, replay, dead_letter, train, models, drift):
+    for module in (trace, verify, replay, dead_letter, train, models, drift):
         module.add(commands)
     return parser
 

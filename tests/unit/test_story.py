@@ -44,7 +44,7 @@ def rows(run: Recorded, kind: str) -> list[tuple[Record, int, dict[str, Any]]]:
 
 
 def test_the_facts_are_those_of_the_log(run: Recorded) -> None:
-    """Of each event: where it stands, what features wrote, its scores, its label, and as what example it was learned."""
+    """Of each event: where it stands, what features wrote, its scores, its label, as which example it was learned."""
     examples = [row["event_id"] for _, _, row in rows(run, "examples")]
     features = {row["event_id"]: (record, n, row) for record, n, row in rows(run, "features")}
     for n in range(FLIGHTS):
@@ -195,7 +195,7 @@ def test_a_version_that_is_gone_is_named(run: Recorded, tmp_path: Path) -> None:
 
 
 def test_live_spans_stand_where_they_belong() -> None:
-    """A span that sends goes to the record that it sent, one that processes to its service's, Triton's to the scores."""
+    """A span that sends goes to the record that it sent, one that processes to its service's, Triton's to scores."""
     parts = (
         ("event", "ingestion", "s.events"),
         ("features", "features", "s.features"),
