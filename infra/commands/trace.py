@@ -12,7 +12,6 @@ from rich.console import Console
 
 from infra.commands.connection import Progress, add_log, add_span, connect, span
 from infra.commands.trace_shown import shown
-from infra.commands.trained import Table
 from infra.local.stack import read_running
 from services.replay.story.facts import Span, Story
 from services.replay.story.hops import placed
@@ -47,6 +46,8 @@ def add(commands: Any) -> None:  # noqa: ANN401 - argparse does not export the t
 
 
 def _run(given: argparse.Namespace) -> int:
+    from infra.commands.trained import Table  # noqa: PLC0415 - deltalake, which no other command shall wait for
+
     stream, settings = connect(given)
     table = Table(stream, settings.data, given.store)
     with closing(KafkaHistory(settings)) as history, closing(Progress()) as progress:

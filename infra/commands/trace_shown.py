@@ -37,7 +37,7 @@ def _text(text: str, style: str = "") -> Text:
 
 
 def _head(story: Story) -> Text:
-    when = "" if story.event_time is None else f", of {_moment(story.event_time)}"
+    when = "" if story.event_time is None else f", of {moment(story.event_time)}"
     trace = "" if story.trace_id is None else f", trace {story.trace_id}"
     key = "" if story.key is None else f" of {story.key}"
     style = {"refused": BAD, "waiting": "yellow"}.get(story.outcome, GOOD)
@@ -56,7 +56,8 @@ def _legend(story: Story) -> Text:
 
 def _hop(hop: Hop, hops: Sequence[Hop], *, wide: bool) -> Text:
     row = "" if hop.row is None else f" row {hop.row}"
-    after = "" if hop.after_ms is None else f"  +{_lasting(hop.after_ms / 1000)} after {hop.follows}"
+    when = "" if hop.after_ms is None else "after" if hop.after_ms >= 0 else "before"
+    after = "" if hop.after_ms is None else f"  {_lasting(abs(hop.after_ms) / 1000)} {when} {hop.follows}"
     line = Text.assemble(f"{DERIVED} {_clock(hop.at)} ", (f"{hop.name:12}", "bold"))
     if wide:
         line.append(f"▕{_bar(hop, hops)}▏", "cyan")
@@ -147,7 +148,7 @@ def _feature(feature: Feature, causes: int) -> Tree | Text:
     for cause in reversed(known):
         weight = "" if cause.weight is None else f", weight {cause.weight:.3g}"
         value = "" if cause.value is None else f" {cause.value:g}"
-        tree.add(_text(f"{cause.event_id} (offset {cause.offset}, {_moment(cause.time)}){value}{weight}", DIM))
+        tree.add(_text(f"{cause.event_id} (offset {cause.offset}, {moment(cause.time)}){value}{weight}", DIM))
     if known and feature.why.count > len(known):
         tree.add(_text(f"… and {feature.why.count - len(known):,} before", DIM))
     return tree
@@ -159,7 +160,7 @@ def _why(why: Why) -> str:
     group = ", ".join(f"{field}={value}" for field, value in why.group.items())
     of = f" of {why.of}" if why.of else ""
     span = "" if why.window is None else f" over {why.window}" if why.start is not None else f", half-life {why.window}"
-    since = "" if why.start is None else f", from {_moment(why.start)} on (the oldest pane is whole)"
+    since = "" if why.start is None else f", from {moment(why.start)} on (the oldest pane is whole)"
     forgotten = "" if why.forgotten is None else f"; what was before offset {why.forgotten} was forgotten"
     events = {0: "no event", 1: "1 event"}.get(why.count, f"{why.count:,} events")
     return f"{why.op}{of}{span}: {events} of {group}{since}{forgotten}"
@@ -211,16 +212,19 @@ def _after(story: Story) -> Iterator[Any]:
 
 
 def _label(label: Label) -> Text:
-    until = f"waited for until {_moment(label.deadline)}"
-    clock = "no label of its partition came yet" if label.clock is None else f"labels are at {_moment(label.clock)}"
+    until = f"waited for until {moment(label.deadline)}"
+    clock = "no label of its partition came yet" if label.clock is None else f"labels are at {moment(label.clock)}"
     if label.state != "known":
         means = f", which means: {label.on_timeout}" if label.state == "never came" else ""
         return _text(f"label: {label.state}{means}; {until}, {clock}", "yellow")
     waited = "" if label.waited_s is None else f", {_lasting(label.waited_s)} after the event"
-    read = "" if label.read_after_ms is None else f", read {_lasting(label.read_after_ms / 1000)} after it was scored"
+    when = "" if label.read_after_ms is None else "after" if label.read_after_ms >= 0 else "before"
+    read = (
+        "" if label.read_after_ms is None else f", sent {_lasting(abs(label.read_after_ms) / 1000)} {when} the scores"
+    )
     corrected = sum(example.retracts is not None for example in label.examples)
     more = f"; corrected {corrected} times" if corrected else ""
-    return _text(f"label: {_number(label.value)} of {_moment(label.time or 0)}{waited}{read}{more}")
+    return _text(f"label: {_number(label.value)} of {moment(label.time or 0)}{waited}{read}{more}")
 
 
 def _learned(learned: Learned) -> Tree:
@@ -232,7 +236,7 @@ def _learned(learned: Learned) -> Tree:
     if learned.table is not None:
         tree.add(_text(f"in version {learned.table} of the trainer's table, and those after it"))
     for one in learned.trained:
-        window = "" if one.since is None else f", window {one.window} of the change of {_moment(one.since)}"
+        window = "" if one.since is None else f", window {one.window} of the change of {moment(one.since)}"
         tree.add(_text(f"{one.version} was trained on version {one.table_version} of it{window}, by {one.by}"))
     if learned.unknown:
         tree.add(_text(f"not known here of: {', '.join(learned.unknown)}", DIM))
@@ -243,7 +247,8 @@ def _number(value: float | None) -> str:
     return "nothing is known" if value is None else f"{value:g}"
 
 
-def _moment(micros: int) -> str:
+def moment(micros: int) -> str:
+    """Return an event time (µs since 1970) as a person reads it."""
     try:
         return dt.datetime.fromtimestamp(micros / 1e6, dt.UTC).strftime("%Y-%m-%d %H:%M:%SZ")
     except (OverflowError, ValueError, OSError):

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from services.replay.compare import time_text
 from services.replay.fold import Folded, Refold
 from services.replay.online import Row
 from services.replay.story.facts import Cause, Feature, Why
@@ -86,9 +87,9 @@ def _own(operator: Operator, event: Seen) -> Why:
         case OneHot(of=of):
             said = f"{of} is {getattr(event.row, of)}"
         case Hour():
-            said = f"the time of day is {np.datetime64(event.time, 's')}Z"
+            said = f"the time of day is {time_text(event.time)}"
         case Weekday():
-            said = f"the time of week is {np.datetime64(event.time, 's')}Z"
+            said = f"the time of week is {time_text(event.time)}"
         case _:
             said = ""
     cause = Cause(event.offset, event.name, event.time, value)
