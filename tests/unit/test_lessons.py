@@ -1,7 +1,5 @@
 """What a version has learned from: exactly the examples that made it, as ranges of offsets."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 

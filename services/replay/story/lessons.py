@@ -78,8 +78,9 @@ class _Rows:
         self.first = record.offset if self.first is None else self.first
         self.last, self.of_last = record.offset, kept.num_rows
         self.count += kept.num_rows
-        places = [np.asarray(kept.column(name), np.int64) for name in ("partition", "offset")]
-        self._parts.append((*places, micros(kept.column("event_time")), np.asarray(kept.column("retracts").is_valid())))
+        partitions, offsets = (np.asarray(kept.column(name), np.int64) for name in ("partition", "offset"))
+        again: NDArray[np.bool_] = np.asarray(kept.column("retracts").is_valid())
+        self._parts.append((partitions, offsets, micros(kept.column("event_time")), again))
         if self._ids is not None:
             self._ids += kept.column("event_id").to_pylist()
 
@@ -122,8 +123,8 @@ def batch_lessons(training: Training, examples: Iterable[Batch], *, ids: bool = 
     """Return what a version of the batch model was trained on; Stop if it is not known how far its table had come."""
     if training.reached is None:
         raise Stop(
-            f"{training.version} was trained on version {training.table_version} of the table of examples, which is kept"
-            " no longer, or is elsewhere (--store, --run-dir): how far it had come is not known"
+            f"{training.version} was trained on version {training.table_version} of the table of examples, which is"
+            " kept no longer, or is elsewhere (--store, --run-dir): how far it had come is not known"
         )
     rows = _Rows(ids=ids)
     for record, batch in examples:
