@@ -58,7 +58,7 @@ def newest_first(history: History, positions: Sequence[Position], span: Span, te
         for position, end in [*ends.items()]:
             first = bounds[position][0]
             ends[position] = start = max(first, end - size)
-            records = history.between(position, start, end)
+            records = history.between(position, start, None if end == bounds[position][1] else end)
             yield from (record for record in reversed(records) if record.timestamp * 1000 in span)
             tell(position, bounds[position][1] - start, bounds[position][1] - first)
             if start == first or (records and records[-1].timestamp * 1000 < span.start):

@@ -22,6 +22,7 @@ from services.replay.story.scoring import predicted
 from services.replay.verify import Span, Tell
 from services.replay.versions import Versions
 from services.runtime.dead_letters import place_name
+from services.runtime.errors import Stop
 from services.runtime.frames import micros
 from services.runtime.records import Record
 from services.runtime.stream import Stream
@@ -125,11 +126,16 @@ class _Telling:
 
     def _event(self) -> Record | None:
         first, end = self._history.bounds(self._position)
-        within = first <= self._offset < end
-        found = self._history.between(self._position, self._offset, self._offset + 1) if within else []
-        if not found:
+        if self._offset < first:
             self._notes.append(f"{self._position.topic} begins at offset {first}: the event itself is gone")
-        return found[0] if found else None
+            return None
+        newest = self._offset >= end  # the end may be told too low
+        where = (end, None) if newest else (self._offset, self._offset + 1)
+        found = (one for one in self._history.between(self._position, *where) if one.offset == self._offset)
+        if (event := next(found, None)) is None:
+            place = place_name(self._position.topic, self._position.partition, self._offset)
+            raise Stop(f"there is no record at {place}; the partition ends at about {end}")
+        return event
 
     def _again(self, event: Record | None) -> Refolded:
         first, _ = self._history.bounds(self._position)

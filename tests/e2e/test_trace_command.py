@@ -3,7 +3,6 @@
 import json
 import os
 import pty
-import random
 import re
 import signal
 import subprocess
@@ -11,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 import pytest
@@ -57,7 +56,7 @@ def test_a_story_is_whole_and_its_facts_are_those_of_the_log(run: Run) -> None:
     predictions = {json.loads(r.value)["event_id"]: r for r in run.records("flights.predictions")}
     events = {json.loads(r.value)["event_id"]: r for r in run.records("flights.events")}
     labels = {json.loads(r.value)["event_id"]: r for r in run.records("flights.labels")}
-    for name in random.Random(7).sample(order, 3):
+    for name in order[7 :: len(order) // 3]:
         told, said = traced(run, name), json.loads(predictions[name].value)
         assert (told["event_id"], told["outcome"], told["notes"]) == (name, "predicted", [])
         hops = {hop["name"]: hop for hop in told["hops"]}
@@ -111,7 +110,7 @@ def test_a_person_reads_the_same_as_a_tree(run: Run) -> None:
         r"○ \d\d:\d\d:\d\d\.\d{3} event flights\.events/\d/\d+",
         r"features flights\.features/\d/\d+ row \d+ \d+ ms after event",
         r"bit for bit agrees",
-        r"mean of departure_delay_min over 1h: \d+ events of origin=\w{3}, from \S+ \S+Z on \(the oldest pane is whole\)",
+        r"mean of departure_delay_min over 1h: \d+ events of origin=\w{3}, from \S+ \S+Z on",
         r"online@\d+ said 0\.\d+, again 0\.\d+ agrees",
         r"label: [01] of 2013-\d\d-\d\d",
         r"learned: online@1001 live in online@\d+ first",
@@ -162,7 +161,7 @@ def test_a_version_names_exactly_what_it_learned(run: Run) -> None:
 
 
 def test_the_status_goes_on_until_it_is_interrupted(run: Run) -> None:
-    """On a narrow terminal: services, topics, the live model; Ctrl-C ends it well, and leaves the last picture there."""
+    """On a narrow terminal: services, topics, the live model; Ctrl-C ends it well, and leaves the last picture."""
     ours, theirs = pty.openpty()
     argv = [THALWEG, "status", "--run-dir", run.folder]
     environment = {**os.environ, "COLUMNS": "60", "LINES": "50", "TERM": "xterm"}
@@ -219,7 +218,7 @@ def test_a_dead_letter_says_why_and_where(run: Run) -> None:
 
 
 def test_live_spans_are_shown_in_the_same_tree(run: Run) -> None:
-    """A record that came with a traceparent, and a console that has its spans: each span stands at its record, marked."""
+    """Of a record that came with a traceparent, each span that a console has stands at its record, marked."""
     event = json.loads(run.records("flights.events")[-3].value) | {"event_id": "sampled"}
     headers = {"traceparent": f"00-{TRACE}-00f067aa0ba902b7-01", "from": "a test"}
     run.write("flights.events", msgspec.json.encode(event), event["origin"].encode(), headers=headers)
@@ -241,7 +240,7 @@ def test_live_spans_are_shown_in_the_same_tree(run: Run) -> None:
 class Keeper:
     """An HTTP server that answers as the console's interface has it."""
 
-    def __enter__(self) -> "Keeper":
+    def __enter__(self) -> Self:
         spans = [
             _span("1", "send flights.events", "ingestion", 0, 1_500_000),
             _span("2", "process flights.events", "features", 2_000_000, 3_000_000),
