@@ -1,6 +1,6 @@
 """The picture of a run on a terminal of any width: what matters least gives way first."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderResult
@@ -15,7 +15,7 @@ from services.replay.drift.words import moment
 from services.runtime.models import BATCH, ONLINE
 
 STYLES = {"ready": "green", "waiting": "yellow", "joining": "yellow", "restoring": "yellow", "stopping": "yellow"}
-WIDE, MIDDLE = 100, 70  # columns
+WIDE, MIDDLE, NARROW = 100, 70, 50  # columns
 SHOWN = 5  # alerts, and versions
 
 
@@ -34,7 +34,7 @@ class Shown:
         yield Text.assemble((self._name, "bold"), (hint, "dim"))
         if picture.broker:
             yield Text(printable(picture.broker), "bold red")
-        yield _services(picture.services, width)
+        yield from _services(picture.services, width)
         yield _topics(picture, width)
         if picture.known:
             yield from _models(picture)
@@ -46,21 +46,33 @@ def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False, show_edge=False, header_style="dim")
     for column in columns:
         right = column in ("in/s", "out/s", "lag", "lag s", "rate/s", "offsets")
-        table.add_column(column, justify="right" if right else "left", no_wrap=column not in ("", "lag"))
+        table.add_column(column, justify="right" if right else "left", no_wrap=column != "")
     return table
 
 
-def _services(services: Iterable[Service], width: int) -> Table:
-    wide, middle = width >= WIDE, width >= MIDDLE
-    table = _table("service", "state", *(("partitions",) if wide else ()), "in/s", "out/s", "lag", "lag s", "")
+def _services(services: Sequence[Service], width: int) -> Iterator[Any]:
+    """Lay them out, each with its reason beside it, or below all where there is no room."""
+    wide, middle, narrow = width >= WIDE, width >= MIDDLE, width < NARROW
+    partitions, rates = ("partitions",) if wide else (), () if narrow else ("in/s", "out/s")
+    table = _table("service", "state", *partitions, *rates, "lag", "lag s", *(("",) if middle else ()))
     for one in services:
-        state = one.report.status if one.report else "silent"
-        owned = one.report.partitions if one.report else None
-        partitions = ["-" if owned is None else ",".join(map(str, owned)) or "none"] if wide else []
-        reason = _reason(one) if middle else _reason(one)[:24]
-        cells = [_rate(one.in_rate), _rate(one.out_rate), _lag(one, wide=wide), _seconds(one.lag_s), printable(reason)]
-        table.add_row(one.name, Text(state, STYLES.get(state, "bold red")), *partitions, *cells)
-    return table
+        cells = [_rate(one.in_rate), _rate(one.out_rate)] if rates else []
+        cells += [_lag(one, wide=wide), _seconds(one.lag_s), *([printable(_reason(one))] if middle else [])]
+        table.add_row(one.name, _state(one), *([_owned(one)] if wide else []), *cells)
+    yield table
+    for one in () if middle else services:
+        if reason := _reason(one):
+            yield Text(printable(f"{one.name}: {reason}"))
+
+
+def _state(one: Service) -> Text:
+    state = one.report.status if one.report else "silent"
+    return Text(state, STYLES.get(state, "bold red"))
+
+
+def _owned(one: Service) -> str:
+    owned = one.report.partitions if one.report else None
+    return "-" if owned is None else ",".join(map(str, owned)) or "none"
 
 
 def _reason(one: Service) -> str:

@@ -69,6 +69,8 @@ class ExampleStore:
         with self._edge():
             try:
                 return self._seen(DeltaTable(self.place, version=version), partition)
+            except TableNotFoundError:
+                return None
             except DeltaError as error:
                 if _away(error):
                     raise

@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 
 from services.replay.online import open_batch
+from services.replay.story import finding
 from services.replay.story.facts import Hop, Span, Story, Training
 from services.replay.story.hops import placed
 from services.replay.story.telling import story
+from services.replay.verify import Span as Times
 from services.runtime.artifacts import Artifacts
 from services.runtime.errors import Stop
 from services.runtime.models import ONLINE, Published, Registered
-from services.runtime.records import Outgoing, Record
+from services.runtime.records import Outgoing, Position, Record
 from tests.recorded import FLIGHTS, Recorded, flight, label, outgoing
 
 LABELLED = FLIGHTS - 8
@@ -177,6 +179,25 @@ def test_who_learned_from_it(run: Recorded) -> None:
     assert one.learned is not None
     assert one.learned.unknown == []
     assert [hop.name for hop in one.hops][-1] == one.learned.published
+
+
+def test_the_newest_are_looked_at_first(run: Recorded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However small the slices, each event is found; a search for a new one reads little; times narrow it."""
+    monkeypatch.setattr(finding, "FIRST", 2)
+    monkeypatch.setattr(finding, "LARGEST", 3)
+    read: list[tuple[Position, int, int]] = []
+    for n in range(FLIGHTS):
+        found = finding.find(run.history, run.stream, f"f{n}", Times(), lambda *one: read.append(one))
+        assert (found.position, found.offset) == (stands(run, "events", n).position, stands(run, "events", n).offset)
+        assert found.predicted is not None
+        assert found.predicted[1].event_id == f"f{n}"
+        place = f"flights.events/{found.position.partition}/{found.offset}"
+        assert finding.find(run.history, run.stream, place, Times(), lambda *_: None) == found
+    read.clear()
+    finding.find(run.history, run.stream, f"f{FLIGHTS - 1}", Times(), lambda *one: read.append(one))
+    assert len(read) <= 2
+    with pytest.raises(Stop, match=r"0 records .*; --from and --to may leave it out"):
+        finding.find(run.history, run.stream, "f3", Times(10**15), lambda *_: None)
 
 
 def test_an_unknown_id_is_an_error(run: Recorded) -> None:
