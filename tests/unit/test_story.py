@@ -224,9 +224,11 @@ def test_live_spans_stand_where_they_belong() -> None:
         ("scored", "inference", "s.scored"),
     )
     made = [Hop(*one, 0, 0, 0) for one in parts]
-    names = [("send s.events", "ingestion"), ("process s.events", "features"), ("InferRequest", "triton")]
+    made.append(Hop("label", "ingestion", "s.labels", 0, 0, 0))
+    names = [("POST /v1/streams/s/events", "ingestion"), ("process s.events", "features"), ("InferRequest", "triton")]
+    names.append(("POST /v1/streams/s/labels", "ingestion"))
     names.append(("x", "console"))
     spans = [Span("t", str(n), None, name, service, n, n + 1) for n, (name, service) in enumerate(names)]
     found, left = placed(made, spans)
-    assert [[span.name for span in hop.live] for hop in found] == [[name] for name, _ in names[:3]]
+    assert [[span.name for span in hop.live] for hop in found] == [[name] for name, _ in names[:4]]
     assert [span.name for span in left] == ["x"]

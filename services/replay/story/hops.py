@@ -12,7 +12,7 @@ from services.replay.verify import Tell
 from services.runtime.records import Position, Record
 from services.runtime.transport import History
 
-WRITERS = {"event": "ingestion", "features": "features", "scored": "inference", "prediction": "inference"}
+TRITON = "triton"  # asked by inference, and has spans of its own
 
 
 def row_of(
@@ -77,13 +77,11 @@ def placed(hops: Sequence[Hop], spans: Sequence[Span]) -> tuple[list[Hop], list[
 
 
 def _place(hops: Sequence[Hop], span: Span) -> int | None:
-    """Return the hop that a span tells of: by the topic that it names, else by its service."""
-    named = span.name.rpartition(" ")[2]
-    sends = span.name.startswith("send ")
-    for place, one in enumerate(hops):
-        if sends and named == one.topic:
-            return place
-    for place, one in enumerate(hops):
-        if not sends and span.service in (one.service, "triton" if one.name == "scored" else one.service):
-            return place
-    return None
+    """Return the hop that a span tells of: what it sent, or what its service made of what it names."""
+    if span.name.startswith("send "):
+        topic = span.name.removeprefix("send ")
+        return next((place for place, one in enumerate(hops) if one.topic == topic), None)
+    service = "inference" if span.service == TRITON else span.service
+    places = [place for place, one in enumerate(hops) if one.service == service]
+    named = [place for place in places if span.name.endswith(hops[place].topic.rpartition(".")[2])]
+    return next(iter(named or places), None)
