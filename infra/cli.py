@@ -8,14 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-import msgspec
-
-from infra.commands import dead_letter, drift, models, replay, train, verify
-from infra.local import demo, instances, status
+from infra.commands import dead_letter, drift, models, replay, status, trace, train, verify
+from infra.local import demo, instances
 from infra.local.brokers import BrokerUnavailable
 from infra.local.processes import ChildDied
 from infra.local.replayer import NoSource
-from infra.local.stack import REPOSITORY, AlreadyUp, Options, Stack, read_running
+from infra.local.stack import REPOSITORY, AlreadyUp, Options, Stack
 from infra.local.supervision import Supervisor
 from infra.local.triton import TritonUnavailable
 from services.runtime.errors import ThalwegError
@@ -60,16 +58,12 @@ def _parser() -> argparse.ArgumentParser:
     up = commands.add_parser("up", help="run a stream until Ctrl-C; a part that dies is named and started again")
     _add_stack(up)
     up.set_defaults(run=_up)
-    look = commands.add_parser("status", help="what each service of a run is doing; exit status 1 if one is not ready")
-    look.add_argument("--stream", default="flights", metavar="S")
-    look.add_argument("--json", action="store_true", help="for a program to read")
-    look.set_defaults(run=_status)
-    for command in (show, up, look):
+    for command in (show, up):
         command.add_argument("--run-dir", type=Path, default=REPOSITORY / ".run", help="where runs keep data and logs")
         command.add_argument(
             "--schemas", type=Path, default=REPOSITORY / "schemas", help="the folder of stream folders"
         )
-    for module in (verify, replay, dead_letter, train, models, drift):
+    for module in (status, trace, verify, replay, dead_letter, train, models, drift):
         module.add(commands)
     return parser
 
@@ -124,15 +118,6 @@ def _up(given: argparse.Namespace) -> int:
         while True:
             supervisor.check()
             time.sleep(0.2)
-
-
-def _status(given: argparse.Namespace) -> int:
-    running = read_running(given.run_dir, given.stream)
-    if running is None:
-        raise ValueError(f"no run of {given.stream} is up here; start one (thalweg up)")
-    states = status.read_status(given.stream, running)
-    print(msgspec.json.format(msgspec.json.encode(states), indent=2).decode() if given.json else status.show(states))
-    return 0 if all(state.ready for state in states.values()) else 1
 
 
 if __name__ == "__main__":

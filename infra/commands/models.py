@@ -1,4 +1,4 @@
-"""`thalweg models list|history|promote|rollback|compare|at`: which versions there are, who decided, and to decide."""
+"""`thalweg models`: which versions there are, what each learned from, who decided; and to decide."""
 
 import argparse
 import datetime as dt
@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from infra.commands import models_events
 from infra.commands.connection import add_log, connect
 from infra.commands.models_shown import lines_at, lines_compared, lines_history, lines_list
 from services.replay.chronicle import Chronicle
@@ -50,12 +51,14 @@ def add(commands: Any) -> None:  # noqa: ANN401 - argparse does not export the t
     parser = commands.add_parser(
         "models", help="versions of the batch model: who serves, why, and to decide", epilog=ABOUT
     )
-    actions = parser.add_subparsers(required=True, metavar="list|history|promote|rollback|compare|at")
+    actions = parser.add_subparsers(required=True, metavar="list|history|events|promote|rollback|compare|at")
     _action(actions, "list", _list, "the versions, their states and weights")
     history = _action(actions, "history", _history, "every decision: when, who, why, on what evidence")
     history.add_argument(
         "version", nargs="?", type=_version, metavar="V", help="of this version alone, such as batch@7"
     )
+    events = _action(actions, "events", models_events.run, "what a version has learned from", models_events.ABOUT)
+    models_events.add_options(events)
     promote = _action(actions, "promote", _promote, "make a version champion now", ABOUT_PROMOTE)
     promote.add_argument("version", type=_version, metavar="V", help="such as batch@7, or 7")
     back = _action(

@@ -71,7 +71,12 @@ def show(states: Mapping[str, State]) -> str:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     table = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
     found = [state.report.labelled for state in states.values() if state.report and state.report.labelled]
-    return "\n".join([*table, *map(_quality, found), *_maturity([hour for one in found for hour in one.hours])])
+    return "\n".join([*table, *quality_lines(found)])
+
+
+def quality_lines(found: Sequence[Labelled]) -> list[str]:
+    """Say what labels came to, a line each process that tells, and how mature those of the newest hours are."""
+    return [*map(_quality, found), *_maturity([hour for one in found for hour in one.hours])]
 
 
 def _quality(labelled: Labelled) -> str:

@@ -191,12 +191,15 @@ def _longer(array: Array, rows: int, empty: Sequence[float]) -> Array:
 
 
 class Windows:
-    """The panes of one window length over one grouping, and which lanes their readers need."""
+    """The panes of one window length over one grouping, and which lanes their readers need.
+
+    A pane is `width` microseconds long; the newest ones of a group are held in a ring of `places`, by their number.
+    """
 
     def __init__(self, size: int, lateness: int) -> None:
-        self._width = max(size // kernels.PANES, 1)
-        held = kernels.PANES + -(-lateness // self._width) + 1  # late events find their panes still there
-        self._ring = 1 << (held - 1).bit_length()
+        self.width = max(size // kernels.PANES, 1)
+        held = kernels.PANES + -(-lateness // self.width) + 1  # late events find their panes still there
+        self.places = 1 << (held - 1).bit_length()
         self._lanes: list[tuple[str, int]] = []  # field and kind, a field's FILLED, SUM and M2 side by side
         self._first = 0
 
@@ -211,8 +214,8 @@ class Windows:
         """Have the group fold the needed lanes into `read` from row `first` on; return the first row behind them."""
         self._first, count = first, len(self._lanes)
         lanes = group.lanes([(kind, sources.get(field, 0)) for field, kind in self._lanes])
-        ints, floats = [kernels.NEVER] * (1 + self._ring), [0.0] * (count * (1 + self._ring))
-        group.fold_in(kernels.WINDOW, first, ints, floats, (self._width, self._ring - 1, lanes, lanes + count))
+        ints, floats = [kernels.NEVER] * (1 + self.places), [0.0] * (count * (1 + self.places))
+        group.fold_in(kernels.WINDOW, first, ints, floats, (self.width, self.places - 1, lanes, lanes + count))
         return first + count
 
     def row(self, kind: int, field: str = "") -> int:

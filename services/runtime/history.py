@@ -54,6 +54,21 @@ class KafkaHistory:
         finally:
             consumer.close()
 
+    def between(self, position: Position, start: int, end: int | None = None) -> list[Record]:
+        until = self.bounds(position)[1] if end is None else end
+        consumer = reader(self._settings, **{"enable.partition.eof": True})
+        consumer.assign([TopicPartition(position.topic, position.partition, start)])
+        found: list[Record] = []
+        try:
+            ended = start >= until
+            while not ended:
+                messages = _there(consumer)
+                ended = any(_ends(message, until) or _reaches(message, end) for message in messages)
+                found += [record for message in messages if (record := read(message)) is not None]
+        finally:
+            consumer.close()
+        return [record for record in found if end is None or record.offset < end]
+
     def read_topic(self, topic: str) -> Iterator[list[Record]]:
         for position in self.positions(topic):
             yield from self.read(position)
@@ -133,3 +148,8 @@ def _ends(message: Message, end: int) -> bool:
     error = message.error()
     at_end = error is not None and error.code() == KafkaError._PARTITION_EOF  # noqa: SLF001 - its public name
     return at_end and cast(int, message.offset()) >= end
+
+
+def _reaches(message: Message, end: int | None) -> bool:
+    """Whether nothing before this offset is still to come after this message."""
+    return end is not None and message.error() is None and cast(int, message.offset()) >= end - 1

@@ -62,6 +62,9 @@ class MemoryHistory:
         records = self._log.topics[position]
         yield from (records[at : at + HISTORY_BATCH] for at in range(0, len(records), HISTORY_BATCH))
 
+    def between(self, position: Position, start: int, end: int | None = None) -> list[Record]:
+        return self._log.topics[position][start:end]
+
     def read_topic(self, topic: str) -> Iterator[list[Record]]:
         for position in self.positions(topic):
             yield from self.read(position)

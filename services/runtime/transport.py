@@ -68,5 +68,11 @@ class History(Protocol):
     def read(self, position: Position) -> Iterator[list[Record]]:
         """Yield all that the partition held when this began, and perhaps what came meanwhile, in bounded batches."""
 
+    def between(self, position: Position, start: int, end: int | None = None) -> list[Record]:
+        """Return what there is from one offset to before another, or to where the partition ends now.
+
+        Neither is outside the bounds, which may leave out the last records: those come without an `end` alone.
+        """
+
     def read_topic(self, topic: str) -> Iterator[list[Record]]:
         """Yield all partitions of a topic, one after the other."""

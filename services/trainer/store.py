@@ -61,6 +61,34 @@ class ExampleStore:
         with self._edge():
             return self._seen(self._fresh(), partition)
 
+    def reached(self, partition: int, version: int) -> int | None:
+        """Return the first offset of `examples` that this version has not seen; None if it is kept no longer.
+
+        No table is made where there is none.
+        """
+        with self._edge():
+            try:
+                return self._seen(DeltaTable(self.place, version=version), partition)
+            except TableNotFoundError:
+                return None
+            except DeltaError as error:
+                if _away(error):
+                    raise
+                return None
+
+    def first_with(self, partition: int, offset: int) -> int | None:
+        """Return the oldest version still kept that has seen this offset of `examples`; None if none has."""
+        with self._edge():
+            newest = self._find()
+        if newest is None or self._seen(newest, partition) <= offset:
+            return None
+        low, high = 0, newest.version()
+        while low < high:
+            middle = (low + high) // 2
+            seen = self.reached(partition, middle)
+            low, high = (low, middle) if seen is not None and seen > offset else (middle + 1, high)
+        return low
+
     def append(self, partition: int, records: Sequence[Record]) -> int:
         """Add what is new of these records, in one commit; return how many rows that is.
 

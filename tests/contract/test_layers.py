@@ -20,6 +20,7 @@ PURE = [f"features/{name}.py" for name in ("engine", "state", "kernels", "fillin
     *(f"drift/{name}.py" for name in ("profiles", "reducing", "signals", "slicing", "summaries", "swings", "volume")),
     "drift/row_kernels.py",
     "drift/watched.py",
+    *(f"replay/story/{name}.py" for name in ("facts", "memories", "past")),
     "inference/mix.py",
     "inference/guard.py",
     *(f"runtime/{name}.py" for name in ("contexts", "members", "sampling", "spans")),

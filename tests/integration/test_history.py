@@ -95,6 +95,25 @@ def test_all_that_is_there_is_read_once_in_order(log: Log) -> None:
         log.history.positions("nowhere")
 
 
+def test_a_part_of_the_past_is_read_alone(log: Log) -> None:
+    """From one offset to before another, wherever batches and transactions end; without an end, to the newest."""
+    position = log.create("parts")
+    for first in range(0, 900, 90):
+        producer = log.producer(f"part-{first}")
+        producer.begin_transaction()
+        for n in range(first, first + 90):
+            producer.produce("parts", b"%d" % n, partition=0)
+        producer.commit_transaction(30)
+    whole = [record for batch in log.history.read(position) for record in batch]
+    assert [record.value for record in whole] == [b"%d" % n for n in range(900)]
+    first, end = log.history.bounds(position)
+    for start, until in ((0, 1), (0, 89), (5, 95), (88, 93), (450, 700), (700, end), (end, end)):
+        found = log.history.between(position, start, until)
+        assert found == [record for record in whole if start <= record.offset < until], (start, until)
+    assert log.history.between(position, 800) == [record for record in whole if record.offset >= 800]
+    assert log.history.between(position, first) == whole
+
+
 def test_what_a_group_committed_is_known(log: Log) -> None:
     """A group's offsets are read without joining it; 0 where it has none."""
     position = log.create("grouped", partitions=2)

@@ -169,6 +169,21 @@ def test_a_version_that_is_kept_no_longer(store: ExampleStore) -> None:
     assert len(store.training_set()) == 12
 
 
+def test_how_far_a_version_has_come(store: ExampleStore, tmp_path: Path) -> None:
+    """Of each version, the offset that it reached; of each offset, the first version that has it; no table is made."""
+    assert (store.reached(0, 3), store.first_with(0, 0), [*tmp_path.iterdir()]) == (None, None, [])
+    sent, versions = records(12), dict[int, int]()
+    for one in sent:
+        store.append(0, [one])
+        versions[store.version()] = one.offset + 1
+    assert {version: store.reached(0, version) for version in versions} == versions
+    assert store.reached(0, 99) is None
+    for one in sent:
+        assert store.first_with(0, one.offset) == next(v for v, reached in versions.items() if reached > one.offset)
+    assert store.first_with(0, sent[-1].offset + 1) is None
+    assert ExampleStore(str(tmp_path), STREAM).first_with(0, 4) == store.first_with(0, 4)
+
+
 # Reading
 
 
