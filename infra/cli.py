@@ -115,7 +115,8 @@ def _up(given: argparse.Namespace) -> int:
     with Stack(_options(given, fresh=given.broker == "embedded"), stream, given.schemas) as stack:
         print(
             f"{stream.name} is up: broker {stack.broker.address}, POST to"
-            f" {stack.ingestion}/v1/streams/{stream.name}/events, logs in {stack.folder / 'logs'}; Ctrl-C stops it",
+            f" {stack.ingestion}/v1/streams/{stream.name}/events, logs in {stack.folder / 'logs'}; Ctrl-C stops it\n"
+            f"console: {stack.console_page}",
             flush=True,
         )
         supervisor = Supervisor(stack.children)

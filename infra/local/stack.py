@@ -19,13 +19,16 @@ from infra.local.brokers import Broker, TopicSpec
 from infra.local.instances import SERVICES, Instances
 from infra.local.processes import ChildDied, Children
 from infra.local.triton import Triton
+from services.console.access import Tokens
+from services.console.tokens import make_tokens, tokens_path
 from services.runtime.kafka import Tail
 from services.runtime.settings import Settings
 from services.runtime.signing import make_keys
 from services.runtime.stream import LARGEST_MESSAGE, TOPICS, UNPARTITIONED, Stream
 
 REPOSITORY = Path(__file__).parents[2]
-PORT, DRIFT_PORT = 8080, 8081
+PORT, DRIFT_PORT, CONSOLE_PORT = 8080, 8081, 8090
+UNGROUPED = ("ingestion", "console")  # they read without a consumer group
 READY_S = 60.0
 _EMBEDDED = {"THALWEG_SESSION_TIMEOUT_MS": "3000"}  # Tansu lets a group's first member wait for half of it
 
@@ -61,6 +64,7 @@ class Running(msgspec.Struct, frozen=True):
     ingestion: str
     data: str
     services: dict[str, str]  # where each process answers /healthz and /readyz
+    console: str = ""
 
 
 class Stack:
@@ -73,6 +77,9 @@ class Stack:
     triton: Triton
     ingestion: str
     drift: str
+    console: str
+    _tokens: Tokens
+    _tokens_are_new: bool
     instances: Instances
     _lock: TextIO  # held while the run is up; the kernel lets go of it however this process ends
 
@@ -104,6 +111,15 @@ class Stack:
     def check(self) -> None:
         self.children.check()
 
+    @property
+    def console_page(self) -> str:
+        """Where the page is; with the acting token if that was made just now: it is shown once."""
+        return f"{self.console}/#token={self._tokens.acting}" if self._tokens_are_new else self.console
+
+    @property
+    def _running(self) -> Path:
+        return (self.folder / "running.json").resolve()
+
     def _claim(self) -> None:
         self.options.run_dir.mkdir(parents=True, exist_ok=True)
         self._lock = (self.options.run_dir / f"{self.stream.name}.lock").open("w")
@@ -126,15 +142,16 @@ class Stack:
         brokers.create_topics(self.broker, self._topics())
         self._start_services(address)
         self.triton = triton.wait_ready(address, self.children)
-        self._wait_ingestion()
+        self._wait_http("ingestion", self.ingestion)
+        self._wait_http("console", self.console)
         brokers.wait_joined(self.broker, self.children, self._groups())
         self._wait_first_version()
-        probes = self.instances.probes | {"ingestion": self.ingestion}
-        running = Running(os.getpid(), self.broker.address, self.ingestion, str(self.data), probes)
-        (self.folder / "running.json").write_bytes(msgspec.json.encode(running))
+        probes = self.instances.probes | {"ingestion": self.ingestion, "console": self.console}
+        running = Running(os.getpid(), self.broker.address, self.ingestion, str(self.data), probes, self.console)
+        self._running.write_bytes(msgspec.json.encode(running))
 
     def _stop(self) -> None:
-        (self.folder / "running.json").unlink(missing_ok=True)
+        self._running.unlink(missing_ok=True)
         self.children.stop(6.0, SERVICES)  # the broker has to answer what they are committing
         self.children.stop(8.0)
         triton.clean(self.folder)
@@ -142,7 +159,7 @@ class Stack:
 
     def _groups(self) -> dict[str, int]:
         """Return the consumer group of each service, and how many instances are its members."""
-        services = [service for service in SERVICES if service != "ingestion"]
+        services = [service for service in SERVICES if service not in UNGROUPED]
         return {f"{self.stream.name}.{service}": self.options.instances.get(service, 1) for service in services}
 
     def _topics(self) -> dict[str, TopicSpec]:
@@ -156,6 +173,9 @@ class Stack:
         port = _port(PORT)
         drift_port = _port(DRIFT_PORT)
         self.ingestion, self.drift = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{drift_port}"
+        console = _port(CONSOLE_PORT)
+        self.console = f"http://127.0.0.1:{console}"
+        self._tokens, self._tokens_are_new = make_tokens(tokens_path(self.data))
         environment = {
             **os.environ,
             "THALWEG_STREAM": self.stream.name,
@@ -166,6 +186,8 @@ class Stack:
             "THALWEG_INFERENCE_TRITON": triton_address,
             "THALWEG_INGESTION_PORT": str(port),
             "THALWEG_DRIFT_PORT": str(drift_port),
+            "THALWEG_CONSOLE_PORT": str(console),
+            "THALWEG_CONSOLE_SERVICES": str(self._running),
             **self.options.settings,
         }
         self.instances = Instances(self.children, environment, REPOSITORY)
@@ -178,16 +200,16 @@ class Stack:
             self.check()
         models.close()
 
-    def _wait_ingestion(self) -> None:
+    def _wait_http(self, name: str, url: str) -> None:
         deadline = time.monotonic() + READY_S
         while True:
             self.check()
             try:
-                httpx.get(f"{self.ingestion}/healthz", timeout=1).raise_for_status()
+                httpx.get(f"{url}/healthz", timeout=1).raise_for_status()
             except httpx.HTTPError:
                 if time.monotonic() > deadline:
-                    log = self.children.logs / "ingestion.log"
-                    raise ChildDied(f"ingestion does not answer after {READY_S:.0f} s; see {log}") from None
+                    log = self.children.logs / f"{name}.log"
+                    raise ChildDied(f"{name} does not answer after {READY_S:.0f} s; see {log}") from None
                 time.sleep(0.1)
             else:
                 return

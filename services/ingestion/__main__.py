@@ -7,11 +7,11 @@ from services.ingestion.app import Door
 from services.ingestion.body import Bodies
 from services.ingestion.broadcast import Broadcast
 from services.ingestion.producer import DurableProducer
-from services.ingestion.server import run
 from services.runtime.kafka import Tail
 from services.runtime.process import run_service
 from services.runtime.settings import Count, Seconds, Settings
 from services.runtime.stream import load_stream
+from services.runtime.web import run
 
 SERVICE = "ingestion"
 

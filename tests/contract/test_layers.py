@@ -20,6 +20,7 @@ PURE = [f"features/{name}.py" for name in ("engine", "state", "kernels", "fillin
     *(f"drift/{name}.py" for name in ("profiles", "reducing", "signals", "slicing", "summaries", "swings", "volume")),
     "drift/row_kernels.py",
     "drift/watched.py",
+    *(f"console/{name}.py" for name in ("access", "flow", "latency", "rates", "span", "tape", "topology")),
     "inference/mix.py",
     "inference/guard.py",
     "runtime/models.py",
@@ -38,6 +39,7 @@ HOMES = {
         *(f"runtime/{name}.py" for name in ("kafka", "sinks", "history", "transactions")),
         "ingestion/producer.py",
         "drift/changelogs.py",
+        "console/sampling.py",
     },
     "aiokafka": {"drift/transport.py"},
     "cryptography": {"runtime/signing.py"},
@@ -50,13 +52,16 @@ HOMES = {
     "onnx": {"trainer/export.py"},
     "onnxruntime": {"trainer/export.py", "inference/batch_model.py", "replay/versions.py"},
     "river": {"learner/model.py", "runtime/clip.py"},
-    "starlette": {"ingestion/app.py", "ingestion/body.py", "ingestion/server.py"},
+    "starlette": {
+        *("ingestion/app.py", "ingestion/body.py", "runtime/web.py"),
+        *(f"console/{name}.py" for name in ("app", "headers", "problems", "sessions")),
+    },
     "torch": {
         f"trainer/{name}.py" for name in ("core", "examples", "export", "machine", "networks", "stepping", "workers")
     },
     "triton_python_backend_utils": {"inference/versioned_model.py"},
     "tritonclient": {"inference/triton.py"},
-    "uvicorn": {"ingestion/server.py"},
+    "uvicorn": {"runtime/web.py"},
 }
 IN_TRITON = {f"inference/{name}_model.py" for name in ("online", "batch", "versioned")} | {
     f"runtime/{name}.py" for name in ("artifacts", "signing", "errors", "models", "river_score", "clip")
