@@ -13,9 +13,9 @@ import msgspec
 
 from infra.commands.connection import add_log, connect
 from infra.commands.models_shown import lines_at, lines_compared, lines_history, lines_list
-from services.replay.chronicle import Chronicle
 from services.replay.duels import Duel
 from services.runtime.artifacts import Artifacts
+from services.runtime.chronicle import Chronicle
 from services.runtime.errors import Stop
 from services.runtime.history import KafkaHistory
 from services.runtime.models import BATCH, ONLINE, Lineup, Moved

@@ -12,6 +12,7 @@ from services.console.probing import Prober, addresses
 from services.console.sampling import Sampler
 from services.console.sessions import Sessions
 from services.console.settings import SERVICE, ConsoleSettings
+from services.console.tailing import Tailing
 from services.console.tokens import make_tokens, tokens_path
 from services.runtime.process import run_service
 from services.runtime.stream import TOPICS, load_stream
@@ -22,7 +23,15 @@ def main() -> None:
     settings = ConsoleSettings.load(SERVICE, os.environ)
     stream = load_stream(settings.schemas, settings.stream)
     tokens, _ = make_tokens(Path(settings.tokens) if settings.tokens else tokens_path(settings.data))
-    picture = Picture(ConsoleCore(stream))
+    picture = Picture(lambda: ConsoleCore(stream))
+    tailed = {
+        "summaries": stream.topic("summaries"),
+        "models": stream.topic("models"),
+        "alerts": stream.topic("alerts"),
+        "commands": stream.topic("commands"),
+        "dead-letter": stream.topic("dead-letter"),
+    }
+    Tailing(settings, tailed, picture).start()
     kinds = {kind: f"{stream.name}.{kind}" for kind in TOPICS}
     Sampler(settings, kinds, stream.topic("predictions"), picture).start()
     Prober(addresses(settings.services), picture, SERVICE).start()

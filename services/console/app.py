@@ -1,5 +1,6 @@
 """The HTTP application: the page, its API, and the way in for spans."""
 
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -13,10 +14,11 @@ from starlette.staticfiles import StaticFiles
 from services.console import problems
 from services.console.headers import Headers
 from services.console.live import follow
-from services.console.picture import Picture
+from services.console.picture import Part, Picture
 from services.console.problems import json
 from services.console.sessions import Sessions
 
+WHOLE: tuple[Part, ...] = ("quality", "models", "alerts", "drift", "dead")
 PAGE = Path(__file__).with_name("page")
 
 
@@ -35,6 +37,7 @@ class Console:
             Route("/api/session", sessions.open, methods=["POST"]),
             Route("/api/session", sessions.close, methods=["DELETE"]),
             Route("/api/live", self.live, methods=["GET"]),
+            *(Route(f"/api/{part}", self._part(part), methods=["GET"]) for part in WHOLE),
             Mount("/", StaticFiles(directory=PAGE, html=True)),
         ]
         app = Starlette(
@@ -45,6 +48,13 @@ class Console:
 
     async def health(self, _: Request) -> Response:
         return json({"service": "console", "status": "ready", "stream": self._stream})
+
+    def _part(self, part: Part) -> Callable[[Request], Awaitable[Response]]:
+        async def show(request: Request) -> Response:
+            self._sessions.reading(request)
+            return Response(self._picture.body(part), media_type="application/json")
+
+        return show
 
     async def live(self, request: Request) -> Response:
         self._sessions.reading(request)

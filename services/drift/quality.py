@@ -13,9 +13,9 @@ from services.drift.coverage import Coverage
 from services.drift.estimate import Estimate
 from services.drift.example_rows import SERVED
 from services.drift.example_summaries import ROWS
-from services.drift.layout import Layout
 from services.drift.loss import Loss
 from services.drift.signals import Signal
+from services.runtime.layout import Layout
 from services.runtime.stream import Stream
 from services.runtime.summaries import ExampleSummary, ScoredSummary, Source
 

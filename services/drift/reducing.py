@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 
 from services.drift import row_kernels
 from services.drift.kernels import Ints
-from services.drift.layout import SCORES, Layout
 from services.runtime.frames import micros, rows
+from services.runtime.layout import SCORES, Layout
 from services.runtime.records import Record
 from services.runtime.schemas import scored_frame
 from services.runtime.stream import Stream
