@@ -12,8 +12,11 @@ from services.console.probing import Prober, addresses
 from services.console.sampling import Sampler
 from services.console.sessions import Sessions
 from services.console.settings import SERVICE, ConsoleSettings
+from services.console.spans import Receiver
+from services.console.store import Store
 from services.console.tailing import Tailing
 from services.console.tokens import make_tokens, tokens_path
+from services.runtime.bodies import Bodies
 from services.runtime.process import run_service
 from services.runtime.stream import TOPICS, load_stream
 from services.runtime.web import run
@@ -35,10 +38,16 @@ def main() -> None:
     kinds = {kind: f"{stream.name}.{kind}" for kind in TOPICS}
     Sampler(settings, kinds, stream.topic("predictions"), picture).start()
     Prober(addresses(settings.services), picture, SERVICE).start()
-    console = Console(stream.name, picture, Sessions(Access(tokens), settings.port))
+    store = Store(settings.data / SERVICE / "spans.db", settings.store_mb << 20)
+    bodies = Bodies(settings.max_body, settings.room, settings.patience_s)
+    receiver = Receiver(bodies, store, picture, anywhere=settings.traces_from == "anywhere")
+    console = Console(stream.name, picture, Sessions(Access(tokens), settings.port), store, receiver)
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises it again when it is done: that must not kill us
         signal.signal(number, lambda *_: None)
-    run(console.app(), settings.host, settings.port, settings.connections, settings.patience_s)
+    try:
+        run(console.app(), settings.host, settings.port, settings.connections, settings.patience_s)
+    finally:
+        store.close()
 
 
 if __name__ == "__main__":

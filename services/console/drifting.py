@@ -82,6 +82,8 @@ class Drifting:
         if self._times and self._times[-1].summaries < self._stride:
             self._times[-1].add(time)
             return
+        if self._times:
+            time.ended = max(time.ended, self._times[-1].ended)  # partitions are not equally far
         if len(self._times) >= TIMES:
             for place in range(0, len(self._times) - 1, 2):
                 self._times[place].add(self._times[place + 1])

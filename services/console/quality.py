@@ -87,6 +87,7 @@ class Quality:
         return -(ones * math.log(p) + (judged.rows - ones) * math.log(1 - p))
 
     def _add(self, point: Point) -> None:
+        point.ended = max(point.ended, self._points[-1].ended)  # partitions are not equally far
         if self._points[-1].summaries >= self._stride:
             if len(self._points) >= POINTS:
                 self._halve()

@@ -1,6 +1,8 @@
 """The settings of the console."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+import msgspec
 
 from services.runtime.settings import Count, Port, Seconds, Settings
 
@@ -18,7 +20,7 @@ class ConsoleSettings(Settings, frozen=True):
     port: Port = 8090
     tokens: str = ""
     services: str = ""
-    store_mb: Count = 256  # that spans may take on disk
+    store_mb: Annotated[int, msgspec.Meta(ge=16)] = 256  # that spans may take on disk
     traces_from: Literal["loopback", "anywhere"] = "loopback"
     max_body: Count = 8 << 20
     room: Count = 64 << 20

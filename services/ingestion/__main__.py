@@ -4,9 +4,9 @@ import os
 import signal
 
 from services.ingestion.app import Door
-from services.ingestion.body import Bodies
 from services.ingestion.broadcast import Broadcast
 from services.ingestion.producer import DurableProducer
+from services.runtime.bodies import Bodies
 from services.runtime.kafka import Tail
 from services.runtime.process import run_service
 from services.runtime.settings import Count, Seconds, Settings

@@ -10,11 +10,11 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from services.ingestion.body import Bodies, media_type
 from services.ingestion.broadcast import Broadcast
-from services.ingestion.core import IngestionCore, Kind, count, split
+from services.ingestion.core import MEDIA, IngestionCore, Kind, count, split
 from services.ingestion.openapi import document
 from services.ingestion.producer import DurableProducer
+from services.runtime.bodies import Bodies, media_type
 from services.runtime.clock import SystemClock
 from services.runtime.errors import Retry
 from services.runtime.health import Report
@@ -61,7 +61,7 @@ class Door:
 
     async def _take(self, request: Request, kind: Kind) -> Response:
         self._check_stream(request)
-        media = media_type(request)
+        media = media_type(request, MEDIA)
         async with self._bodies.read(request) as body:
             if count(body, media) > self._producer.queue:
                 raise HTTPException(413, f"a request holds at most {self._producer.queue} lines; send it in parts")

@@ -20,7 +20,7 @@ PURE = [f"features/{name}.py" for name in ("engine", "state", "kernels", "fillin
     *(f"drift/{name}.py" for name in ("profiles", "reducing", "signals", "slicing", "swings", "volume")),
     "drift/row_kernels.py",
     "drift/watched.py",
-    *(f"console/{name}.py" for name in ("access", "alarms", "dead", "drifting", "flow")),
+    *(f"console/{name}.py" for name in ("access", "alarms", "dead", "drifting", "flow", "otlp_json", "otlp_values")),
     *(f"console/{name}.py" for name in ("latency", "quality", "rates", "span", "tape", "topology", "versions")),
     "inference/mix.py",
     "inference/guard.py",
@@ -51,15 +51,17 @@ HOMES = {
     "deltalake": {"trainer/store.py"},
     "faust": {f"drift/{name}.py" for name in ("app", "tables", "transport", "views")},
     "fsspec": {"runtime/remote_store.py"},
+    "google": {"console/otlp.py"},
     "httpx": {"drift/delivery.py", "drift/serving.py"},
     "mlflow": {"trainer/tracking.py"},
     "numba": {"drift/detectors.py", "drift/kernels.py", "features/kernels.py", "labels/index.py"},
     "onnx": {"trainer/export.py"},
     "onnxruntime": {"trainer/export.py", "inference/batch_model.py", "replay/versions.py"},
+    "opentelemetry": {"console/otlp.py"},
     "river": {"learner/model.py", "runtime/clip.py"},
     "starlette": {
-        *("ingestion/app.py", "ingestion/body.py", "runtime/web.py"),
-        *(f"console/{name}.py" for name in ("app", "headers", "problems", "sessions")),
+        *("ingestion/app.py", "runtime/bodies.py", "runtime/web.py"),
+        *(f"console/{name}.py" for name in ("app", "headers", "problems", "sessions", "spans")),
     },
     "torch": {
         f"trainer/{name}.py" for name in ("core", "examples", "export", "machine", "networks", "stepping", "workers")
