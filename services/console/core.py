@@ -13,7 +13,7 @@ from services.console.flow import Flow, Probe
 from services.console.latency import Latencies
 from services.console.quality import Quality
 from services.console.span import Span
-from services.console.tape import Tape
+from services.console.tape import Mask, Tape
 from services.console.versions import Versions
 from services.runtime.layout import Layout
 from services.runtime.records import Record
@@ -28,10 +28,10 @@ Cursor: TypeAlias = tuple[int, int]
 class ConsoleCore:
     """Folds records, and looks at what is no record: the ends of topics, probes, spans."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: Stream, mask: Mask) -> None:
         self._latencies = Latencies()
         self.flow = Flow(self._latencies)
-        self.tape = Tape(stream.pipeline.label.field)
+        self.tape = Tape(stream, mask)
         layout = Layout(stream)
         self.quality, self.drift = Quality(layout), Drifting(layout)
         self.versions, self.alarms, self.dead = Versions(stream), Alarms(), Dead()

@@ -23,7 +23,7 @@ from services.console.otlp_values import (
     Malformed,
     cut,
     kind,
-    read_bytes,
+    read_base64,
     read_id,
     read_number,
     read_time,
@@ -125,7 +125,7 @@ def _value(found: AnyValue, deep: int) -> Any:  # noqa: ANN401, PLR0911 - of any
         case "double_value":
             return read_number(found.double_value)
         case "bytes_value":
-            return read_bytes(found.bytes_value)
+            return read_base64(found.bytes_value)
         case "array_value" if deep < DEEP:
             return [_value(one, deep + 1) for one in found.array_value.values[:ATTRIBUTES]]
         case "kvlist_value" if deep < DEEP:

@@ -17,7 +17,7 @@ from services.console.otlp_values import (
     Malformed,
     cut,
     kind,
-    read_bytes,
+    read_base64,
     read_id,
     read_number,
     read_time,
@@ -177,6 +177,6 @@ def _value(found: _Any, deep: int) -> Any:  # noqa: ANN401, PLR0911 - of any typ
 
 def _base64(found: str) -> str:
     try:
-        return read_bytes(base64.b64decode(found, validate=True))
+        return read_base64(base64.b64decode(found, validate=True))
     except binascii.Error as error:
         raise ValueError(str(error)) from None

@@ -38,7 +38,7 @@ def read_number(found: float) -> float | str:
     return "NaN" if math.isnan(found) else "Infinity" if found > 0 else "-Infinity"
 
 
-def read_bytes(found: bytes) -> str:
+def read_base64(found: bytes) -> str:
     return cut(base64.b64encode(found).decode())
 
 

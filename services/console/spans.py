@@ -6,6 +6,7 @@ import ipaddress
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 
 from services.console.otlp import MEDIA, answer, decode
 from services.console.otlp_values import Malformed
@@ -24,6 +25,9 @@ class Receiver:
 
     def __init__(self, bodies: Bodies, store: Store, picture: Picture, *, anywhere: bool) -> None:
         self._bodies, self._store, self._picture, self._anywhere = bodies, store, picture, anywhere
+
+    def routes(self) -> list[Route]:
+        return [Route("/v1/traces", self.traces, methods=["POST"])]
 
     async def traces(self, request: Request) -> Response:
         self._expect_near(request)

@@ -2,13 +2,15 @@
 
 import datetime as dt
 from collections import OrderedDict
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import msgspec
 
 from services.runtime.records import Record
+from services.runtime.stream import Stream
 
+Mask: TypeAlias = Callable[[str, Any], Any]  # of a field and its value
 SHOWN = 60
 KEPT = 5_000  # whose place is known by their id
 
@@ -48,10 +50,13 @@ decode = msgspec.json.Decoder(Prediction).decode
 
 
 class Tape:
-    """Folds samples of `predictions`. `labels` are those that came to light when somebody asked for them."""
+    """Folds samples of `predictions`, by the ids that are shown. `mask` says what stands for a field of the event.
 
-    def __init__(self, field: str) -> None:
-        self._field = field
+    Labels are those that came to light when somebody asked for them.
+    """
+
+    def __init__(self, stream: Stream, mask: Mask) -> None:
+        self._rule, self._field, self._mask = stream.pipeline.stream, stream.pipeline.label.field, mask
         self._seen: OrderedDict[str, Seen] = OrderedDict()
         self._labels: dict[str, float] = {}
 
@@ -61,14 +66,17 @@ class Tape:
                 found = decode(record.value)
             except msgspec.MsgspecError:  # of another version of the service
                 continue
-            self._seen[found.event_id] = Seen(found, record.partition, record.offset, record.timestamp)
+            self._seen[self._shown(found.event_id)] = Seen(found, record.partition, record.offset, record.timestamp)
         while len(self._seen) > KEPT:
             gone, _ = self._seen.popitem(last=False)
             self._labels.pop(gone, None)
 
     def label(self, event_id: str, label: float) -> None:
-        if event_id in self._seen:
-            self._labels[event_id] = label
+        if (shown := self._shown(event_id)) in self._seen:
+            self._labels[shown] = label
+
+    def _shown(self, event_id: str) -> str:
+        return str(self._mask(self._rule.id, event_id))
 
     def find(self, event_id: str) -> Seen | None:
         return self._seen.get(event_id)
@@ -86,7 +94,7 @@ class Tape:
             if other.prediction.key == seen.prediction.key and other.prediction.event_id != seen.prediction.event_id
         ]
         others.sort(key=lambda other: abs(self._score(other) - mine))
-        return [other.prediction.event_id for other in others[:limit]]
+        return [self._shown(other.prediction.event_id) for other in others[:limit]]
 
     def _score(self, seen: Seen) -> float:
         return seen.prediction.prediction.get(self._field, 0.0)
@@ -97,13 +105,13 @@ class Tape:
     def row(self, seen: Seen) -> dict[str, Any]:
         found = seen.prediction
         return {
-            "event_id": found.event_id,
-            "key": found.key,
+            "event_id": (shown := self._shown(found.event_id)),
+            "key": self._mask(self._rule.key, found.key),
             "event_time": round(found.event_time.timestamp() * 1000),
             "score": self._score(seen),
             "partition": found.source.partition,
             "offset": found.source.offset,
             "trace_id": found.trace_id,
             "degraded": found.degraded,
-            "label": self._labels.get(found.event_id),
+            "label": self._labels.get(shown),
         }

@@ -21,7 +21,7 @@ PURE = [f"features/{name}.py" for name in ("engine", "state", "kernels", "fillin
     "drift/row_kernels.py",
     "drift/watched.py",
     *(f"console/{name}.py" for name in ("access", "alarms", "dead", "drifting", "flow", "otlp_json", "otlp_values")),
-    *(f"console/{name}.py" for name in ("latency", "quality", "rates", "span", "tape", "topology", "versions")),
+    *(f"console/{name}.py" for name in ("latency", "quality", "rates", "span", "tape", "topology", "versions", "why")),
     "inference/mix.py",
     "inference/guard.py",
     "runtime/chronicle.py",
@@ -44,6 +44,7 @@ HOMES = {
         "ingestion/producer.py",
         "drift/changelogs.py",
         "console/sampling.py",
+        "console/searching.py",
         "console/tailing.py",
     },
     "aiokafka": {"drift/transport.py"},
@@ -61,7 +62,10 @@ HOMES = {
     "river": {"learner/model.py", "runtime/clip.py"},
     "starlette": {
         *("ingestion/app.py", "runtime/bodies.py", "runtime/web.py"),
-        *(f"console/{name}.py" for name in ("app", "headers", "problems", "sessions", "spans")),
+        *(
+            f"console/{name}.py"
+            for name in ("__main__", "acting", "app", "headers", "looking", "problems", "sessions", "spans")
+        ),
     },
     "torch": {
         f"trainer/{name}.py" for name in ("core", "examples", "export", "machine", "networks", "stepping", "workers")
