@@ -5,11 +5,11 @@ from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
 
 from services.console import problems
 from services.console.headers import Headers
@@ -19,7 +19,7 @@ from services.console.sessions import Sessions
 PAGE = Path(__file__).with_name("page")
 
 
-def make_app(routes: Sequence[Route], sessions: Sessions) -> Starlette:
+def make_app(routes: Sequence[Route], sessions: Sessions) -> ASGIApp:
     """Put these endpoints beside the page, the session and the probes."""
     ours = [
         *(Route(path, _health, methods=["GET"]) for path in ("/healthz", "/readyz")),
@@ -29,9 +29,9 @@ def make_app(routes: Sequence[Route], sessions: Sessions) -> Starlette:
         *routes,
         Mount("/", StaticFiles(directory=PAGE, html=True)),
     ]
-    app = Starlette(routes=ours, middleware=[Middleware(Headers)], exception_handlers={HTTPException: problems.answer})
+    app = Starlette(routes=ours, exception_handlers={HTTPException: problems.answer, Exception: problems.unexpected})
     app.router.redirect_slashes = False  # a path that is not ours is 404
-    return app
+    return Headers(app)
 
 
 async def _health(_: Request) -> Response:

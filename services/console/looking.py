@@ -103,7 +103,8 @@ class Looking:
     async def settings(self, _: Request) -> Response:
         """Show what the console runs with; where a value may hold a secret, that there is one."""
         shown: dict[str, Any] = {name: getattr(self._settings, name) for name in self._settings.__struct_fields__}
-        return json({name: _masked(str(value)) if isinstance(value, str) else value for name, value in shown.items()})
+        plain = (int, float)
+        return json({name: value if isinstance(value, plain) else _masked(str(value)) for name, value in shown.items()})
 
     async def _read(self, question: Callable[[], Found]) -> Found:
         """Ask the log, on a thread, a few at a time."""
