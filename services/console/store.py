@@ -228,8 +228,7 @@ class Store:
         if pages > self._pages:
             while self._used() > ENOUGH and self._drop():
                 pass
-            connection.execute("PRAGMA incremental_vacuum").fetchall()
-            connection.commit()
+            connection.executescript("PRAGMA incremental_vacuum")  # `execute` would free one page
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     # Reading
