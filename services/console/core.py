@@ -50,6 +50,11 @@ class ConsoleCore:
         self.tape.fold(predictions)
         self._changed("tape")
 
+    def labelled(self, event_id: str, label: float) -> None:
+        """Take the label of an event that somebody asked for."""
+        self.tape.label(event_id, label)
+        self._changed("tape")
+
     def traced(self, spans: Sequence[Span]) -> None:
         self._latencies.fold(spans)
 

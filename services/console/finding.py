@@ -109,7 +109,7 @@ class Finding:
         label = msgspec.json.decode(found.value)
         field = self._stream.pipeline.label.field
         value = float(label[field])
-        self._picture.ask(lambda core: core.tape.label(event_id, value))
+        self._picture.ask(lambda core: core.labelled(event_id, value))
         return {field: label[field], "time": label[self._stream.pipeline.label.time], "at": found.timestamp}
 
     @property

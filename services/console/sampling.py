@@ -20,8 +20,14 @@ log = logging.getLogger(__name__)
 EVERY_S = 1.0
 SAMPLE = 20  # predictions a second
 ANSWER_S = 2.0
-READ_S = 0.5
-LITTLE = {"queued.min.messages": 1, "queued.max.messages.kbytes": 1024, "max.partition.fetch.bytes": 1 << 16}
+READ_S = 0.8
+LITTLE = {
+    "queued.min.messages": 1,
+    "fetch.queue.backoff.ms": 10,
+    "queued.max.messages.kbytes": 1024,
+    "max.partition.fetch.bytes": 1 << 16,
+    "enable.partition.eof": True,
+}
 
 
 class Sampler:
@@ -33,7 +39,6 @@ class Sampler:
         self._consumer: Consumer | None = None
         self._partitions: dict[str, list[int]] = {}
         self._read: dict[int, int] = {}  # up to where predictions were looked at
-        self._turn = 0
 
     def start(self) -> None:
         threading.Thread(target=self._run, name="sampler", daemon=True).start()
@@ -85,25 +90,30 @@ class Sampler:
         grown = [p for p in sorted(ends) if ends[p] > self._read.get(p, 0)]
         if not grown:
             return []
-        self._turn += 1
         share = max(1, SAMPLE // len(grown))
         starts = {p: max(self._read.get(p, 0), ends[p] - share) for p in grown}
         consumer.assign([TopicPartition(self._predictions, p, start) for p, start in starts.items()])
         try:
-            found = self._take(consumer, sum(ends[p] - start for p, start in starts.items()))
+            return self._take(consumer, {p: ends[p] for p in grown})[-SAMPLE:]
         finally:
             consumer.unassign()
-        self._read |= {p: ends[p] for p in grown}
-        return found[-SAMPLE:]
 
-    def _take(self, consumer: Consumer, wanted: int) -> list[Record]:
-        """Take so many records, or those that come within a moment: an end may lie behind what can be read."""
+    def _take(self, consumer: Consumer, ends: Mapping[int, int]) -> list[Record]:
+        """Take what stands before these ends; what does not come within a moment is looked at again."""
         found: list[Record] = []
+        left = set(ends)
         deadline = time.monotonic() + READ_S
-        while len(found) < wanted and time.monotonic() < deadline:
+        while left and time.monotonic() < deadline:
             message = consumer.poll(0.1)
-            if message is not None and (record := read(message)) is not None:
+            if message is None:
+                continue
+            partition = message.partition() or 0
+            record = read(message)
+            if record is not None:
                 found.append(record)
+            self._read[partition] = (message.offset() or 0) + (record is not None)  # else it is the partition's end
+            if self._read[partition] >= ends[partition]:
+                left.discard(partition)
         return found
 
 

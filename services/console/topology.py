@@ -18,7 +18,7 @@ PARTS = {
     "learner": Part(("examples",), ("models",)),
     "trainer": Part(("examples", "models", "alerts", "commands"), ("models",)),
     "rollout": Part(("examples", "models"), ("models",)),
-    "drift": Part(("scored", "examples", "summaries", "commands"), ("summaries", "alerts")),
+    "drift": Part(("scored", "examples", "summaries", "commands", "alerts"), ("summaries", "alerts")),
 }
 EDGES = [
     *([topic, service, "reads"] for service, part in PARTS.items() for topic in part.reads),
