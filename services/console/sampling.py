@@ -38,6 +38,7 @@ class Sampler:
         self._settings, self._topics, self._predictions, self._picture = settings, topics, predictions, picture
         self._consumer: Consumer | None = None
         self._partitions: dict[str, list[int]] = {}
+        self._turn = 0  # half of the topics each time
         self._read: dict[int, int] = {}  # up to where predictions were looked at
 
     def start(self) -> None:
@@ -65,7 +66,11 @@ class Sampler:
         if not self._partitions:
             self._partitions = self._find(consumer)
             self._read = {}
-        ends = {kind: self._ends(consumer, topic) for kind, topic in self._topics.items() if topic in self._partitions}
+        self._turn += 1
+        due = [kind for place, kind in enumerate(self._topics) if kind == "predictions" or (place + self._turn) % 2]
+        ends = {
+            kind: self._ends(consumer, self._topics[kind]) for kind in due if self._topics[kind] in self._partitions
+        }
         missing = sorted(topic for topic in self._topics.values() if topic not in self._partitions)
         lack = f"topics that are not there: {', '.join(missing)}" if missing else None
         sums = {kind: sum(found.values()) for kind, found in ends.items()}
@@ -86,7 +91,7 @@ class Sampler:
         return {partition: end(partition) for partition in self._partitions[topic]}
 
     def _sample(self, consumer: Consumer, ends: Mapping[int, int]) -> list[Record]:
-        """Return the newest predictions that were not looked at; partitions have their turn, one after the other."""
+        """Return some of the newest predictions that were not looked at."""
         grown = [p for p in sorted(ends) if ends[p] > self._read.get(p, 0)]
         if not grown:
             return []
