@@ -13,7 +13,7 @@ from infra.local import demo, instances
 from infra.local.brokers import BrokerUnavailable
 from infra.local.processes import ChildDied
 from infra.local.replayer import NoSource
-from infra.local.stack import REPOSITORY, AlreadyUp, Options, Stack
+from infra.local.stack import CONSOLE, REPOSITORY, AlreadyUp, Options, Stack
 from infra.local.supervision import Supervisor
 from infra.local.triton import TritonUnavailable
 from services.runtime.errors import ThalwegError
@@ -74,7 +74,8 @@ def _add_stack(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--broker", default="embedded", metavar="embedded|kafka|HOST:PORT", help="which log (embedded)")
     parser.add_argument("--brokers", type=int, choices=(1, 3), default=1, help="nodes of --broker kafka (1)")
     parser.add_argument("--instances", metavar="SERVICE=N,...", help="run some services more than once (1 of each)")
-    parser.add_argument("--otlp", default="", metavar="URL", help="an OTLP/HTTP receiver of traces (nothing is traced)")
+    otlp = "where traces go: the run's own console, or another OTLP/HTTP receiver (console)"
+    parser.add_argument("--otlp", default=CONSOLE, metavar="console|off|URL", help=otlp)
 
 
 def _count(text: str) -> int:
@@ -111,7 +112,8 @@ def _up(given: argparse.Namespace) -> int:
     with Stack(_options(given, fresh=given.broker == "embedded"), stream, given.schemas) as stack:
         print(
             f"{stream.name} is up: broker {stack.broker.address}, POST to"
-            f" {stack.ingestion}/v1/streams/{stream.name}/events, logs in {stack.folder / 'logs'}; Ctrl-C stops it",
+            f" {stack.ingestion}/v1/streams/{stream.name}/events, logs in {stack.folder / 'logs'}; Ctrl-C stops it\n"
+            f"console: {stack.console_page}",
             flush=True,
         )
         supervisor = Supervisor(stack.children)

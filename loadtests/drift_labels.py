@@ -25,13 +25,14 @@ from numpy.typing import NDArray
 from prequential import SCHEMAS, Prequential, prequential
 
 from services.drift.example_rows import SERVED
-from services.drift.example_summaries import ExampleReducer, ExampleSummary
+from services.drift.example_summaries import ExampleReducer
 from services.drift.quality import Quality
 from services.drift.signals import Signal
 from services.runtime.frames import matrix, times
 from services.runtime.records import Record
 from services.runtime.schemas import BESIDE, SCORE, examples_frame
 from services.runtime.stream import Stream, load_stream
+from services.runtime.summaries import ExampleSummary
 
 MESSAGE = 5000  # rows
 CHANGE, ROWS = 10_000, 16_000  # of a trial: where the change begins, and how many there are

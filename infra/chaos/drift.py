@@ -28,8 +28,6 @@ from infra.local.replayer import Timed, records
 from infra.local.stack import REPOSITORY
 from services.drift.core import DriftCore
 from services.drift.hours import HOUR_S, KEPT
-from services.drift.messages import decode_summary
-from services.drift.summaries import Source
 from services.drift.tables import REDUCERS
 from services.features.core import FeaturesCore
 from services.inference.core import InferenceCore
@@ -42,6 +40,7 @@ from services.runtime.records import Outgoing, Record
 from services.runtime.schemas import examples_frame, scored_frame
 from services.runtime.settings import Settings
 from services.runtime.stream import Stream, load_stream
+from services.runtime.summaries import Source, decode_summary
 
 SCHEMAS = REPOSITORY / "schemas"
 PARTITIONS = 3

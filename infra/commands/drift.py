@@ -18,7 +18,7 @@ from services.replay.drift.reading import exists, read_alerts, read_orders, read
 from services.replay.drift.summary import summary
 from services.replay.drift.words import moment
 from services.runtime.alerts import Kind
-from services.runtime.commands import Command, Hold, Silence
+from services.runtime.commands import Command, Hold, Silence, command_key
 from services.runtime.history import KafkaHistory
 from services.runtime.records import Outgoing
 from services.runtime.stream import Stream
@@ -148,13 +148,11 @@ def _release(given: argparse.Namespace) -> int:
 
 
 def _write(given: argparse.Namespace, command: Command, said: str) -> int:
-    """Write a command; every one has its key, by which a compacted topic keeps the newest of each."""
     stream, settings = connect(given)
     with closing(KafkaHistory(settings)) as history:
         _expect_topic(stream, history)
     topic = stream.topic("commands")
-    key = f"silence/{command.subject}/{command.kind}" if isinstance(command, Silence) else "hold"
-    Transactions(settings, topic).write([Outgoing(topic, msgspec.json.encode(command), key.encode(), 0)])
+    Transactions(settings, topic).write([Outgoing(topic, msgspec.json.encode(command), command_key(command), 0)])
     print(said)
     return 0
 

@@ -14,16 +14,13 @@ import msgspec
 from infra.commands import models_events
 from infra.commands.connection import add_log, connect
 from infra.commands.models_shown import lines_at, lines_compared, lines_history, lines_list
-from services.replay.chronicle import Chronicle
 from services.replay.duels import Duel
-from services.runtime.artifacts import Artifacts
-from services.runtime.errors import Stop
+from services.runtime.chronicle import Chronicle
+from services.runtime.decisions import Moves, decide, promotion, rollback
 from services.runtime.history import KafkaHistory
-from services.runtime.models import BATCH, ONLINE, Lineup, Moved
-from services.runtime.records import Outgoing
+from services.runtime.models import BATCH, ONLINE, Lineup
 from services.runtime.settings import Settings
 from services.runtime.stream import Stream
-from services.runtime.transactions import Transactions
 
 ABOUT = """\
 A version of the batch model is registered by the trainer, scored in the shadow, served as a canary to a share of the
@@ -156,49 +153,15 @@ def _say(given: argparse.Namespace, lines: list[str], told: object) -> int:
 
 
 def _promote(given: argparse.Namespace) -> int:
-    def moves(stream: Stream, settings: Settings, lineup: Lineup) -> list[Moved]:
-        candidate = lineup.candidates.get(given.version)
-        if candidate is None:
-            known = ", ".join(f"{BATCH}@{version}" for version in lineup.candidates) or "none"
-            raise ValueError(
-                f"no version {BATCH}@{given.version} is registered for {stream.feature_set}; there are: {known}"
-            )
-        if candidate.state == "champion":
-            raise ValueError(f"{BATCH}@{given.version} is the champion already")
-        _check_artifact(stream, settings, given.version)
-        return [Moved(BATCH, given.version, "champion", actor(), given.reason)]
-
-    return _decide(given, moves)
-
-
-def _check_artifact(stream: Stream, settings: Settings, version: int) -> None:
-    try:
-        Artifacts(settings.data, stream.name).read(BATCH, version)
-    except Stop as error:
-        raise Stop(f"{error}. Inference could not load it; promote it where the run's data is (--run-dir)") from error
+    return _decide(given, promotion(given.version, actor(), given.reason))
 
 
 def _rollback(given: argparse.Namespace) -> int:
-    def moves(stream: Stream, settings: Settings, lineup: Lineup) -> list[Moved]:
-        del stream, settings
-        if lineup.champion is None:
-            raise ValueError("there is no champion to roll back: the online model serves alone")
-        return lineup.withdraw(lineup.champion, actor(), given.reason)
-
-    return _decide(given, moves)
+    return _decide(given, rollback(actor(), given.reason))
 
 
-def _decide(given: argparse.Namespace, moves: Callable[[Stream, Settings, Lineup], list[Moved]]) -> int:
-    """Write what follows from `models` as it is, by one command at a time."""
-    stream, settings = connect(given)
-    transactions = Transactions(settings, stream.topic("models"))
-    lineup = _chronicle(stream, settings).lineup
-    made = moves(stream, settings, lineup)
-    keys, topic = lineup.keys(made), stream.topic("models")
-    records = zip(keys, made, strict=True)
-    transactions.write([Outgoing(topic, msgspec.json.encode(moved), key, 0) for key, moved in records])
-    for moved in made:
-        lineup.fold(moved)
+def _decide(given: argparse.Namespace, moves: Moves) -> int:
+    made, lineup = decide(*connect(given), moves)
     said = [f"{moved.model}@{moved.version}: {moved.state}" for moved in made]
     return _say(given, [*said, _follows(lineup)], made)
 

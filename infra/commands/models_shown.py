@@ -5,8 +5,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from services.replay.chronicle import Chronicle, Step
 from services.replay.duels import Duel, Part, model_name
+from services.runtime.chronicle import Chronicle, Step
 from services.runtime.models import BATCH, ONLINE
 
 Shown = tuple[list[str], object]

@@ -52,7 +52,9 @@ def run(demo: Demo) -> bool:
     with Stack(replace(demo.options, settings=PROMPT), stream, demo.schemas) as stack:
         print(
             f"up in {time.monotonic() - began:.1f} s: broker {stack.broker.kind} {stack.broker.version}"
-            f" at {stack.broker.address}, Triton {stack.triton.version}, ingestion at {stack.ingestion}"
+            f" at {stack.broker.address}, Triton {stack.triton.version}, ingestion at {stack.ingestion}\n"
+            f"console: {stack.console_page}",
+            flush=True,
         )
         ledger, repairs = Ledger(stack.settings, stream), Repairs(stack.settings, stream)
         try:

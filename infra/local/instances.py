@@ -11,8 +11,8 @@ from pathlib import Path
 from infra.local.brokers import free_ports
 from infra.local.processes import Child, Children
 
-SERVICES = ("ingestion", "features", "inference", "labels", "learner", "trainer", "rollout", "drift")
-_ONE = ("ingestion", "drift")  # each owns an HTTP port of its own
+SERVICES = ("ingestion", "features", "inference", "labels", "learner", "trainer", "rollout", "drift", "console")
+_ONE = ("ingestion", "drift", "console")  # each owns an HTTP port of its own
 
 
 def parse(text: str) -> dict[str, int]:

@@ -11,8 +11,8 @@ import msgspec
 from infra.local.offsets import Asking, BrokerSilent, Offsets
 from infra.local.stack import Running
 from infra.local.status import INPUTS
-from services.replay.chronicle import Chronicle
 from services.runtime.alerts import Alert, decode_alert, standing
+from services.runtime.chronicle import Chronicle
 from services.runtime.health import Report
 from services.runtime.history import Following
 from services.runtime.records import Position

@@ -19,13 +19,17 @@ from infra.local.brokers import Broker, TopicSpec
 from infra.local.instances import SERVICES, Instances
 from infra.local.processes import ChildDied, Children
 from infra.local.triton import Triton
+from services.console.access import Tokens
+from services.console.tokens import make_tokens, tokens_path
 from services.runtime.kafka import Tail
 from services.runtime.settings import Settings
 from services.runtime.signing import make_keys
 from services.runtime.stream import LARGEST_MESSAGE, TOPICS, UNPARTITIONED, Stream
 
 REPOSITORY = Path(__file__).parents[2]
-PORT, DRIFT_PORT = 8080, 8081
+PORTS = {"ingestion": 8080, "drift": 8081, "console": 8090}
+CONSOLE, OFF = "console", "off"
+UNGROUPED = ("ingestion", "console")  # they read without a consumer group
 READY_S = 60.0
 _EMBEDDED = {"THALWEG_SESSION_TIMEOUT_MS": "3000"}  # Tansu lets a group's first member wait for half of it
 
@@ -42,7 +46,7 @@ class Options:
     brokers: int = 1
     instances: Mapping[str, int] = field(default_factory=dict)  # one of each service that it does not name
     settings: Mapping[str, str] = field(default_factory=dict)  # variables of the services, over ours
-    otlp: str = ""  # where everybody's spans go, such as http://127.0.0.1:4318; empty: nothing is traced
+    otlp: str = CONSOLE  # where everybody's spans go: to the run's own console, `OFF`, or http://127.0.0.1:4318
 
     def __post_init__(self) -> None:
         instances.check(self.instances)
@@ -62,6 +66,7 @@ class Running(msgspec.Struct, frozen=True):
     ingestion: str
     data: str
     services: dict[str, str]  # where each process answers /healthz and /readyz
+    console: str = ""
 
 
 class Stack:
@@ -74,6 +79,11 @@ class Stack:
     triton: Triton
     ingestion: str
     drift: str
+    console: str
+    otlp: str  # where spans go; empty: nothing is traced
+    _ports: dict[str, int]
+    _tokens: Tokens
+    _tokens_are_new: bool
     instances: Instances
     _triton_metrics: int
     _lock: TextIO  # held while the run is up; the kernel lets go of it however this process ends
@@ -111,6 +121,15 @@ class Stack:
     def check(self) -> None:
         self.children.check()
 
+    @property
+    def console_page(self) -> str:
+        """Where the page is; with the acting token if that was made just now: it is shown once."""
+        return f"{self.console}/#token={self._tokens.acting}" if self._tokens_are_new else self.console
+
+    @property
+    def _running(self) -> Path:
+        return (self.folder / "running.json").resolve()
+
     def _claim(self) -> None:
         self.options.run_dir.mkdir(parents=True, exist_ok=True)
         self._lock = (self.options.run_dir / f"{self.stream.name}.lock").open("w")
@@ -128,19 +147,19 @@ class Stack:
     def _start(self) -> None:
         make_keys(self.data / "keys")
         self.broker = brokers.start(self.options.broker, self.children, self.folder, self.options.brokers)
-        (self._triton_metrics,) = brokers.free_ports(1)
-        address = triton.start(
-            self.children, self.folder, self.data, self.stream, self._triton_metrics, self.options.otlp
-        )
+        self._choose_ports()
+        address = triton.start(self.children, self.folder, self.data, self.stream, self._triton_metrics, self.otlp)
         brokers.wait_ready(self.broker, self.children)
         brokers.create_topics(self.broker, self._topics())
         self._start_services(address)
         self.triton = triton.wait_ready(address, self.children)
-        self._wait_ingestion()
+        self._wait_http("ingestion", self.ingestion)
+        self._wait_http("console", self.console)
         brokers.wait_joined(self.broker, self.children, self._groups())
         self._wait_first_version()
-        running = Running(os.getpid(), self.broker.address, self.ingestion, str(self.data), self.answering)
-        (self.folder / "running.json").write_bytes(msgspec.json.encode(running))
+        services = self.answering | {"console": self.console}
+        running = Running(os.getpid(), self.broker.address, self.ingestion, str(self.data), services, self.console)
+        self._running.write_bytes(msgspec.json.encode(running))
         self.instances.changed = self._tell_prometheus
         self._tell_prometheus()
 
@@ -149,7 +168,7 @@ class Stack:
         scraped.tell(*where, self.answering, f"127.0.0.1:{self._triton_metrics}")
 
     def _stop(self) -> None:
-        (self.folder / "running.json").unlink(missing_ok=True)
+        self._running.unlink(missing_ok=True)
         scraped.place(self.options.run_dir, self.stream.name).unlink(missing_ok=True)
         self.children.stop(6.0, SERVICES)  # the broker has to answer what they are committing
         self.children.stop(8.0)
@@ -158,7 +177,7 @@ class Stack:
 
     def _groups(self) -> dict[str, int]:
         """Return the consumer group of each service, and how many instances are its members."""
-        services = [service for service in SERVICES if service != "ingestion"]
+        services = [service for service in SERVICES if service not in UNGROUPED]
         return {f"{self.stream.name}.{service}": self.options.instances.get(service, 1) for service in services}
 
     def _topics(self) -> dict[str, TopicSpec]:
@@ -168,10 +187,14 @@ class Stack:
 
         return {self.stream.topic(kind): spec(kind) for kind in TOPICS}
 
+    def _choose_ports(self) -> None:
+        (self._triton_metrics,) = brokers.free_ports(1)
+        self._ports = {name: _port(usual) for name, usual in PORTS.items()}
+        self.ingestion, self.drift, self.console = (f"http://127.0.0.1:{port}" for port in self._ports.values())
+        self.otlp = {CONSOLE: self.console, OFF: ""}.get(self.options.otlp, self.options.otlp)
+
     def _start_services(self, triton_address: str) -> None:
-        port = _port(PORT)
-        drift_port = _port(DRIFT_PORT)
-        self.ingestion, self.drift = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{drift_port}"
+        self._tokens, self._tokens_are_new = make_tokens(tokens_path(self.data))
         environment = {
             **os.environ,
             "THALWEG_STREAM": self.stream.name,
@@ -180,9 +203,9 @@ class Stack:
             "THALWEG_DATA": str(self.data),
             **(_EMBEDDED if self.broker.kind == "embedded" else {}),
             "THALWEG_INFERENCE_TRITON": triton_address,
-            "THALWEG_INGESTION_PORT": str(port),
-            "THALWEG_DRIFT_PORT": str(drift_port),
-            **({"THALWEG_OTLP": self.options.otlp} if self.options.otlp else {}),
+            **({"THALWEG_OTLP": self.otlp} if self.otlp else {}),
+            **{f"THALWEG_{name}_PORT".upper(): str(port) for name, port in self._ports.items()},
+            "THALWEG_CONSOLE_SERVICES": str(self._running),
             **self.options.settings,
         }
         self.instances = Instances(self.children, environment, REPOSITORY)
@@ -195,16 +218,16 @@ class Stack:
             self.check()
         models.close()
 
-    def _wait_ingestion(self) -> None:
+    def _wait_http(self, name: str, url: str) -> None:
         deadline = time.monotonic() + READY_S
         while True:
             self.check()
             try:
-                httpx.get(f"{self.ingestion}/healthz", timeout=1).raise_for_status()
+                httpx.get(f"{url}/healthz", timeout=1).raise_for_status()
             except httpx.HTTPError:
                 if time.monotonic() > deadline:
-                    log = self.children.logs / "ingestion.log"
-                    raise ChildDied(f"ingestion does not answer after {READY_S:.0f} s; see {log}") from None
+                    log = self.children.logs / f"{name}.log"
+                    raise ChildDied(f"{name} does not answer after {READY_S:.0f} s; see {log}") from None
                 time.sleep(0.1)
             else:
                 return

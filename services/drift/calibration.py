@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.drift.by_model import ByModel, ByModelState
-from services.drift.example_summaries import BIAS, BIAS2, BINS, GAP, GAP2, ExampleSummary, Judged
 from services.drift.signals import Signal
-from services.drift.summaries import Source
 from services.drift.watching import Verdict, Watch, limits
 from services.runtime.alerts import Explained, Histogram
+from services.runtime.summaries import BIAS, BIAS2, BINS, GAP, GAP2, ExampleSummary, Judged, Source
 
 Floats = NDArray[np.float64]
 WAYS = ("surer than it may be", "less sure than it may be", "too low", "too high")

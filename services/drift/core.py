@@ -6,16 +6,15 @@ from typing import Any, Protocol
 import msgspec
 
 from services.drift.alarms import Alarms
-from services.drift.example_summaries import ExampleReducer, ExampleSummary
+from services.drift.example_summaries import ExampleReducer
 from services.drift.features import Features
-from services.drift.messages import Summary, decode_summary
 from services.drift.quality import Quality
 from services.drift.reducing import ScoredReducer
 from services.drift.signals import Signal
-from services.drift.summaries import ScoredSummary
 from services.runtime.alerts import Alert
 from services.runtime.errors import Stop
 from services.runtime.stream import Stream
+from services.runtime.summaries import ExampleSummary, ScoredSummary, Summary, decode_summary
 
 __all__ = ["DriftCore", "ExampleReducer", "ScoredReducer"]
 

@@ -7,11 +7,10 @@ never came has no example of them, so of it only the delay is watched.
 import numpy as np
 
 from services.drift.example_rows import OUTCOMES
-from services.drift.example_summaries import ExampleSummary
 from services.drift.signals import Signal
-from services.drift.summaries import Source
 from services.drift.watching import Verdict, Watch, limits
 from services.runtime.stream import Stream
+from services.runtime.summaries import ExampleSummary, Source
 
 SUBJECTS = ("missing labels", "label delay")
 TOLERANCES = (0.25, 0.1)  # by which share of what it was each may rise

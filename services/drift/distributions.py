@@ -18,9 +18,9 @@ from services.drift.panel import SPANS, Panel, PanelState
 from services.drift.reducing import ROWS
 from services.drift.signals import Signal, calm
 from services.drift.slicing import Slicing
-from services.drift.summaries import Source
 from services.drift.watched import Table
 from services.runtime.alerts import Explained, Kind, Place, Severity
+from services.runtime.summaries import Source
 
 TOGETHER = 8  # blocks within which what begins is one case
 TOLD_EVERY = 2  # blocks, while an alert stands

@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.drift.example_rows import SERVED
-from services.drift.example_summaries import EXPECTED, LOSS, ExampleSummary
 from services.drift.losses import expected_loss
 from services.drift.signals import Signal
-from services.drift.summaries import Source
 from services.drift.watching import Verdict, Watch, limits
 from services.runtime.alerts import Place
+from services.runtime.summaries import EXPECTED, LOSS, ExampleSummary, Source
 
 WAYS = ("risen", "fallen")
 HIGHEST = 0.7  # above what any score is expected to lose: ln 2

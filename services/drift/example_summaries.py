@@ -12,46 +12,14 @@ from numpy.typing import NDArray
 from services.drift.example_rows import DELAY, LABEL, OFFSET, OUTCOME, OUTCOMES, SLICES, TIME, Rows, Slices, join
 from services.drift.example_rows import read_rows as read
 from services.drift.losses import clipped_losses, expected_loss
-from services.drift.summaries import Source
 from services.runtime.records import Record
 from services.runtime.schemas import examples_frame
 from services.runtime.stream import Stream
+from services.runtime.summaries import BINS, LOSS2, ExampleSummary, Judged, Source, encode_summary
 
 Floats: TypeAlias = NDArray[np.float64]
 ROWS = 100  # labelled rows of a summary
 MOST = 2 * ROWS  # rows of a summary, whatever became of them: where no labels come, that is news
-BINS = 10  # of a reliability diagram, equally wide
-LOSS, LOSS2, GAP, GAP2, BIAS, BIAS2, EXPECTED = range(7)  # places of `Judged.sums`
-
-
-class Judged(msgspec.Struct, frozen=True, array_like=True):
-    """What the labels of `rows` rows say of one model: "served", "online" or "batch@7". Arrays are bytes of float64.
-
-    `sums` are of the clipped log loss and its square, of the Brier score less what the model expected of it, which is
-    (label - p)(1 - 2 p), and its square (Spiegelhalter, "Probabilistic prediction in patient management and clinical
-    trials", Statistics in Medicine 1986), of label - p and its square, and of the log loss that the model expected.
-    `bins` (BINS, 3) has rows, scores and labels by score, `slices` (slices, 3) rows, losses and their squares.
-    """
-
-    model: str
-    rows: int
-    sums: bytes
-    bins: bytes
-    slices: bytes
-
-
-class ExampleSummary(msgspec.Struct, frozen=True, array_like=True, tag="examples"):
-    """`rows` rows with a first label, and what became of all rows: a count for each of OUTCOMES.
-
-    `delays` are of those with a label of their own, from the event to it: how many, and the sum, the sum of squares and
-    the greatest, in seconds.
-    """
-
-    source: Source
-    rows: int
-    outcomes: tuple[int, int, int, int]
-    delays: tuple[int, float, float, float]
-    models: list[Judged]
 
 
 class ReducerState(msgspec.Struct):
@@ -102,7 +70,7 @@ class ExampleReducer:
             source = self._source(int(offsets[0]), int(offsets[-1]), int(began[place]), int(ended[place]))
             said = [one for one in (of_model[place] for of_model in judged) if one.rows]
             whole = ExampleSummary(source, labelled[place], tuple(outcomes[place]), delays[place], said)
-            summaries.append(_encoder.encode(whole))
+            summaries.append(encode_summary(whole))
         return summaries
 
     def _source(self, first: int, last: int, began: int, ended: int) -> Source:
@@ -121,9 +89,6 @@ class ExampleReducer:
         self._offset, self._number = held.offset, held.number
         told = np.frombuffer(held.told).reshape(-1, self._width)
         self._held = [Rows(told, {name: np.frombuffer(scores) for name, scores in held.scores.items()})]
-
-
-_encoder = msgspec.msgpack.Encoder()
 
 
 def _ends(labelled: NDArray[np.bool_]) -> list[int]:

@@ -8,16 +8,16 @@ import numpy as np
 
 from services.drift.distributions import Case, Distributions
 from services.drift.joint import Joint, JointState
-from services.drift.layout import SCORES, Layout
 from services.drift.panel import Panel, PanelState
 from services.drift.profiles import Profile, ProfileState
 from services.drift.reducing import KEPT, ROWS, WHOLE
 from services.drift.signals import Signal
 from services.drift.slicing import Slicing, SlicingState
-from services.drift.summaries import ScoredSummary, Source
 from services.drift.volume import HOUR, Volume, VolumeState
 from services.drift.watched import Table
+from services.runtime.layout import SCORES, Layout
 from services.runtime.stream import Stream
+from services.runtime.summaries import ScoredSummary, Source
 
 SAFETY = 4.0  # chances are told by laws that fit only so well: a quarter of what may be spent is spent
 State: TypeAlias = tuple[PanelState, list[Case], int]

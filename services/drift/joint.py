@@ -18,9 +18,9 @@ from services.drift import row_kernels
 from services.drift.kernels import Floats
 from services.drift.reducing import WHOLE
 from services.drift.signals import Signal, calm
-from services.drift.summaries import Source
 from services.drift.swings import Swings, unpacked
 from services.runtime.alerts import Place
+from services.runtime.summaries import Source
 
 SPANS = np.array([2, 8, 24], np.int64)  # blocks
 WAVES = 32

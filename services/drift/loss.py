@@ -10,13 +10,12 @@ import numpy as np
 
 from services.drift.by_model import ByModel, ByModelState
 from services.drift.example_rows import SERVED, Slices
-from services.drift.example_summaries import LOSS, LOSS2, ExampleSummary, Judged
 from services.drift.losses import CLIP
 from services.drift.signals import Signal
-from services.drift.summaries import Source
 from services.drift.watching import Verdict, Watch, limits
 from services.runtime.alerts import Explained, Severity
 from services.runtime.stream import Stream
+from services.runtime.summaries import LOSS, LOSS2, ExampleSummary, Judged, Source
 
 TOLERANCE = 0.05  # of the loss: a rise by less is nobody's alarm
 GRAVE = 1.5  # what is served loses so many times what it did

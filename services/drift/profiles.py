@@ -12,9 +12,9 @@ import numpy as np
 from services.drift.kernels import STATISTICS, Floats, Ints
 from services.drift.panel import SPANS, Cuts, Panel
 from services.drift.signals import Signal
-from services.drift.summaries import Source
 from services.drift.watched import Table
 from services.runtime.alerts import Explained, Place
+from services.runtime.summaries import Source
 
 CALM = 0.5
 MOST_NAMED = 12

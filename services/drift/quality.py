@@ -12,12 +12,12 @@ from services.drift.calibration import Calibration
 from services.drift.coverage import Coverage
 from services.drift.estimate import Estimate
 from services.drift.example_rows import SERVED
-from services.drift.example_summaries import ROWS, ExampleSummary
-from services.drift.layout import Layout
+from services.drift.example_summaries import ROWS
 from services.drift.loss import Loss
 from services.drift.signals import Signal
-from services.drift.summaries import ScoredSummary, Source
+from services.runtime.layout import Layout
 from services.runtime.stream import Stream
+from services.runtime.summaries import ExampleSummary, ScoredSummary, Source
 
 SHARES = {"loss": 0.5, "calibration": 0.2, "estimate": 0.15, "coverage": 0.15}
 SETTLE = 5000.0  # labelled events until what lasts is normal, and at the beginning until a model is what it will be

@@ -8,13 +8,12 @@ from numpy.typing import NDArray
 
 from services.drift import row_kernels
 from services.drift.kernels import Ints
-from services.drift.layout import SCORES, Layout
-from services.drift.messages import encode_summary
-from services.drift.summaries import Answered, ScoredSummary, Source
 from services.runtime.frames import micros, rows
+from services.runtime.layout import SCORES, Layout
 from services.runtime.records import Record
 from services.runtime.schemas import scored_frame
 from services.runtime.stream import Stream
+from services.runtime.summaries import Answered, ScoredSummary, Source, encode_summary
 
 ROWS = 200  # of a summary: a delay of at least so much, and a summary's cost is shared by so many
 KEPT = ROWS // 2  # values of a column

@@ -2,8 +2,8 @@
 
 import msgspec
 
-from services.drift.summaries import Source
 from services.runtime.alerts import Explained, Kind, Place, Severity
+from services.runtime.summaries import Source
 
 
 class Signal(msgspec.Struct, frozen=True):

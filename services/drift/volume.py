@@ -16,9 +16,9 @@ from services.drift.kernels import Floats
 from services.drift.panel import SPANS
 from services.drift.reducing import ROWS
 from services.drift.signals import Signal, calm
-from services.drift.summaries import Source
 from services.drift.swings import Swings, unpacked
 from services.runtime.alerts import Place
+from services.runtime.summaries import Source
 
 HOUR = 3_600_000_000  # µs
 DAY = 24

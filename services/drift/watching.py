@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.drift import detectors as d
-from services.drift.summaries import Source
 from services.runtime.alerts import Place
+from services.runtime.summaries import Source
 
 Floats: TypeAlias = NDArray[np.float64]
 STATISTICS = ("e-detector", "page-hinkley", "adwin")

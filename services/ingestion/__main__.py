@@ -4,11 +4,10 @@ import os
 import signal
 
 from services.ingestion.app import Door
-from services.ingestion.body import Bodies
 from services.ingestion.broadcast import Broadcast
 from services.ingestion.followed import Following, Unfollowed
 from services.ingestion.producer import DurableProducer
-from services.ingestion.server import run
+from services.runtime.bodies import Bodies
 from services.runtime.clock import SystemClock
 from services.runtime.kafka import Tail
 from services.runtime.metrics import Metrics
@@ -17,6 +16,7 @@ from services.runtime.settings import Count, Seconds, Settings
 from services.runtime.stream import load_stream
 from services.runtime.tracing import open_spans, rule
 from services.runtime.vitals import tell_who
+from services.runtime.web import run
 
 SERVICE = "ingestion"
 

@@ -12,13 +12,13 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
-from services.ingestion.body import Bodies, media_type
 from services.ingestion.broadcast import Broadcast
-from services.ingestion.core import IngestionCore, Kind, Rejected, count, split
+from services.ingestion.core import MEDIA, IngestionCore, Kind, Rejected, count, split
 from services.ingestion.followed import Followed, Following, Unfollowed
 from services.ingestion.meters import Measured, Meters
 from services.ingestion.openapi import document
 from services.ingestion.producer import DurableProducer
+from services.runtime.bodies import Bodies, media_type
 from services.runtime.clock import SystemClock
 from services.runtime.contexts import TRACEPARENT
 from services.runtime.errors import Retry
@@ -96,7 +96,7 @@ class Door:
 
     async def _judged(self, request: Request, kind: Kind, followed: Followed | Unfollowed) -> tuple[Answer, int]:
         self._check_stream(request)
-        media = media_type(request)
+        media = media_type(request, MEDIA)
         async with self._bodies.read(request) as body:
             if count(body, media) > self._producer.queue:
                 raise HTTPException(413, f"a request holds at most {self._producer.queue} lines; send it in parts")

@@ -4,6 +4,7 @@ What is compared is what would be served: the mix of either with the online mode
 online model alone. A network that is no better than the online model, and errs elsewhere, makes a better mix.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -65,6 +66,10 @@ class Comparison:
     def rival_name(self) -> str:
         return f"{ONLINE} alone" if self.rival is None else f"{BATCH}@{self.rival}"
 
+    def odds(self) -> tuple[int, float, float]:
+        """Return the examples so far, and log10 of the odds that the version is better, and that it is worse."""
+        return self.better.examples, _log10(self.better), _log10(self.worse)
+
     def evidence(self) -> dict[str, float]:
         """Return what a record of a decision carries: nats an example, positive where the version was better."""
         low, high = self.better.interval(self._rule.alpha)
@@ -88,3 +93,7 @@ class Comparison:
         self.slices.load(state.slices)
         self.watch.load(state.watch)
         self.baseline.load(state.baseline)
+
+
+def _log10(evidence: Evidence) -> float:
+    return round(evidence.log_wealth / math.log(10), 3)

@@ -48,6 +48,14 @@ class RolloutCore:
         """Return the weight of each version in a mix of its own with the online model."""
         return {number: version.weight for number, version in sorted(self._versions.items())}
 
+    def evidence(self) -> dict[int, tuple[int, float, float]]:
+        """Return what there is on each version that is compared, as `Weighed` says it."""
+        return {
+            number: version.comparison.odds()
+            for number, version in sorted(self._versions.items())
+            if version.comparison is not None and not version.former
+        }
+
     def _fold(self, batch: pa.RecordBatch) -> list[Decision]:
         if not (self._newest or has_versions(batch)):
             return []

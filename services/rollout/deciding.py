@@ -133,7 +133,8 @@ class Deciding:
         if weights == self._weights:
             return []
         self._weights = weights
-        value = msgspec.json.encode(Weighed(BATCH, weights))
+        evidence = {number: odds for core in self._cores.values() for number, odds in core.evidence().items()}
+        value = msgspec.json.encode(Weighed(BATCH, weights, evidence))
         return [Outgoing(self._topic, value, b"weights", 0)]
 
 

@@ -40,6 +40,12 @@ def decode_command(value: bytes) -> Command:
     return _decoder.decode(value)
 
 
+def command_key(command: Command) -> bytes:
+    """Return the key of its record: a compacted topic keeps the newest of each."""
+    name = f"silence/{command.subject}/{command.kind}" if isinstance(command, Silence) else "hold"
+    return name.encode()
+
+
 class Orders:
     """The fold of `commands`: the newest of each subject and kind holds."""
 

@@ -67,11 +67,16 @@ class Moved(msgspec.Struct, frozen=True, tag_field="event", tag="moved"):
     evidence: dict[str, float] = {}
 
 
-class Weighed(msgspec.Struct, frozen=True, tag_field="event", tag="weighed"):
-    """The weight of each version in a mix of its own with the online model, which has the rest."""
+class Weighed(msgspec.Struct, frozen=True, tag_field="event", tag="weighed", omit_defaults=True):
+    """The weight of each version in a mix of its own with the online model, which has the rest.
+
+    `evidence` is what rollout has on each version so far: on how many examples, and the decimal logarithms of the odds
+    that it is better than its rival, and that it is worse.
+    """
 
     model: str
     weights: dict[int, float]
+    evidence: dict[int, tuple[int, float, float]] = {}
 
 
 Event: TypeAlias = Published | Registered | Moved | Weighed

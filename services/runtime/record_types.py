@@ -17,7 +17,7 @@ _BOUNDS = {"string": _OF_STRINGS, "integer": _OF_NUMBERS, "number": _OF_NUMBERS,
 _TYPES: dict[str, Any] = {"string": str, "integer": int, "number": float, "boolean": bool, "null": None}
 _INT64 = {"ge": -(2**63), "le": 2**63 - 1}
 _NOTES = {"title", "description", "examples", "default", "$comment"}
-_FIELD = _NOTES | set(_OF_NUMBERS) | set(_OF_STRINGS) | {"type", "format", "enum"}
+_FIELD = _NOTES | set(_OF_NUMBERS) | set(_OF_STRINGS) | {"type", "format", "enum", "pii"}
 _OBJECT = _NOTES | {"$schema", "$id", "type", "properties", "required", "additionalProperties"}
 
 
@@ -75,6 +75,8 @@ def _kinds(place: str, rule: Any) -> list[str]:  # noqa: ANN401 - a schema
         raise ConfigError(f"{place}: found {rule!r}, expected a scalar `type` and what bounds it")
     if strange := set(rule) - _FIELD:
         raise ConfigError(f"{place}: found {sorted(strange)}, expected a scalar `type` with none but {sorted(_FIELD)}")
+    if not isinstance(rule.get("pii", False), bool):
+        raise ConfigError(f"{place}.pii: found {rule['pii']!r}, expected true or false")
     found = rule.get("type", [])
     kinds = [found] if isinstance(found, str) else found
     if not isinstance(kinds, list) or not kinds or not set(kinds) <= set(_TYPES):

@@ -55,14 +55,14 @@ def _make_or_read(folder: Path) -> bytes:
     folder.mkdir(parents=True, exist_ok=True)
     private = folder / "private"
     if not private.exists():
-        _write_once(private, Ed25519PrivateKey.generate().private_bytes_raw(), mode=0o600)
+        write_once(private, Ed25519PrivateKey.generate().private_bytes_raw(), mode=0o600)
     secret = private.read_bytes()
     public = Ed25519PrivateKey.from_private_bytes(secret).public_key().public_bytes_raw()
-    _write_once(folder / "public", public, mode=0o644)
+    write_once(folder / "public", public, mode=0o644)
     return secret
 
 
-def _write_once(path: Path, content: bytes, mode: int) -> None:
+def write_once(path: Path, content: bytes, mode: int) -> None:
     """Write the file whole, or leave the one that another process wrote first."""
     if path.exists():
         return

@@ -4,9 +4,10 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.drift.example_summaries import ExampleReducer, ExampleSummary
+from services.drift.example_summaries import ExampleReducer
 from services.drift.quality import Quality
 from services.drift.signals import Signal
+from services.runtime.summaries import ExampleSummary
 from tests.judged import STREAM, drawn
 
 COUNT = 11_000

@@ -8,7 +8,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.drift.example_summaries import MOST, ROWS, ExampleReducer, ExampleSummary
+from services.drift.example_summaries import MOST, ROWS, ExampleReducer
+from services.runtime.summaries import ExampleSummary
 from tests.judged import STREAM, drawn
 
 COUNT = 700

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from infra.commands.models_shown import lines_history
-from services.replay.chronicle import Chronicle, Step
 from services.replay.duels import Duel
 from services.rollout.evidence import log_losses
+from services.runtime.chronicle import Chronicle, Step
 from services.runtime.models import BATCH, Event, Moved, Published, Weighed
 from services.runtime.records import Record
 from tests.duels import MODELS, NEW, Model, Row, World, record, registered

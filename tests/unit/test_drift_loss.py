@@ -4,10 +4,11 @@ import msgspec
 import numpy as np
 import pytest
 
-from services.drift.example_summaries import ExampleReducer, ExampleSummary
+from services.drift.example_summaries import ExampleReducer
 from services.drift.losses import clipped_losses, expected_loss
 from services.drift.quality import Quality
 from services.drift.signals import Signal
+from services.runtime.summaries import ExampleSummary
 from tests.judged import SECOND, START, STREAM, Examples, drawn
 
 CHANGE, COUNT, MESSAGE = 8000, 14_000, 700

@@ -8,7 +8,6 @@ import msgspec
 import numpy as np
 import pytest
 
-from services.replay.chronicle import Chronicle
 from services.replay.drift.axes import ticks, time_ticks
 from services.replay.drift.curves import Curves
 from services.replay.drift.distributions import bars, picture
@@ -22,6 +21,7 @@ from services.replay.drift.summary import summary
 from services.replay.drift.words import DAY, HOUR, MINUTE, NONE, SECOND, lasting, moment, named, number, roughly, share
 from services.replay.verify import Span
 from services.runtime.alerts import Alert, Explained, Histogram
+from services.runtime.chronicle import Chronicle
 from services.runtime.commands import Hold, Orders
 from services.runtime.models import BATCH, Registered
 from services.runtime.records import Position

@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from services.drift import detectors as d
-from services.drift.summaries import Source
 from services.drift.watching import Verdict, Watch, limits, page_limit
+from services.runtime.summaries import Source
 
 Floats = NDArray[np.float64]
 ROWS = 100

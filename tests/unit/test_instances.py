@@ -47,6 +47,7 @@ def test_one_has_the_service_s_name_and_more_are_numbered(instances: Instances) 
         "trainer",
         "rollout",
         "drift",
+        "console",
     ]
     assert {child.kind for child in instances._children} == set(SERVICES)
 

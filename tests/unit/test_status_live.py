@@ -6,8 +6,8 @@ from rich.console import Console
 
 from infra.commands.status_shown import Shown
 from infra.local.picture import Picture, Service, Topic
-from services.replay.chronicle import Chronicle
 from services.runtime.alerts import Alert, Place
+from services.runtime.chronicle import Chronicle
 from services.runtime.health import Report
 from services.runtime.labelled import Hour, Labelled
 from services.runtime.models import Moved, Published, Registered

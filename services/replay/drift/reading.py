@@ -3,11 +3,11 @@
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
-from services.replay.chronicle import Chronicle
 from services.replay.drift.curves import Curves
 from services.replay.drift.report import Report
 from services.replay.drift.stories import Stories
 from services.replay.verify import Span
+from services.runtime.chronicle import Chronicle
 from services.runtime.commands import Orders, decode_command
 from services.runtime.errors import Stop
 from services.runtime.records import Position, Record

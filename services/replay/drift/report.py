@@ -2,10 +2,10 @@
 
 from typing import NamedTuple
 
-from services.replay.chronicle import Chronicle, Step
 from services.replay.drift.curves import SERVED, Curves
 from services.replay.drift.stories import Stories, Story, ranked
 from services.replay.verify import Span
+from services.runtime.chronicle import Chronicle, Step
 from services.runtime.commands import Orders
 from services.runtime.models import BATCH
 

@@ -3,7 +3,7 @@
 import asyncio
 
 import uvicorn
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
@@ -41,7 +41,7 @@ class PatientProtocol(H11Protocol):
         self.transport.close()
 
 
-def run(app: Starlette, host: str, port: int, connections: int, patience_s: float) -> None:
+def run(app: ASGIApp, host: str, port: int, connections: int, patience_s: float) -> None:
     """Serve until SIGTERM or SIGINT, at most so many connections at once."""
     protocol = type("Protocol", (PatientProtocol,), {"patience_s": patience_s})
     uvicorn.run(

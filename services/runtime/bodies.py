@@ -6,13 +6,11 @@ Each refusal of a body that was not read to its end closes the connection, so th
 
 import asyncio
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-
-from services.ingestion.core import MEDIA
 
 CODINGS = ("gzip", "identity")
 _CLOSE = {"Connection": "close"}
@@ -94,12 +92,12 @@ class _Body:
         return bytes(self._content)
 
 
-def media_type(request: Request) -> str:
-    """Return which of ours the body's type is."""
+def media_type(request: Request, expected: Sequence[str]) -> str:
+    """Return which of these the body's type is."""
     found = request.headers.get("content-type", "")
     media = found.partition(";")[0].strip().lower()
-    if media not in MEDIA:
-        raise HTTPException(415, f"expected a Content-Type of {' or '.join(MEDIA)}, got {found!r}", _CLOSE)
+    if media not in expected:
+        raise HTTPException(415, f"expected a Content-Type of {' or '.join(expected)}, got {found!r}", _CLOSE)
     return media
 
 

@@ -1,0 +1,126 @@
+"""Looks at the log a few times a second: where its topics end, and a few of the newest predictions.
+
+What it reads does not grow with the traffic: it seeks to near the end, takes a few records, and lets go.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Mapping
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from services.console.picture import Picture
+from services.runtime.errors import ThalwegError
+from services.runtime.kafka import read, reader
+from services.runtime.records import Record
+from services.runtime.settings import Settings
+
+log = logging.getLogger(__name__)
+EVERY_S = 1.0
+SAMPLE = 20  # predictions a second
+ANSWER_S = 2.0
+READ_S = 0.8
+LITTLE = {
+    "queued.min.messages": 1,
+    "fetch.queue.backoff.ms": 10,
+    "queued.max.messages.kbytes": 1024,
+    "max.partition.fetch.bytes": 1 << 16,
+    "enable.partition.eof": True,
+}
+
+
+class Sampler:
+    """A thread that looks, and looks again however often the broker is away."""
+
+    def __init__(self, settings: Settings, topics: Mapping[str, str], predictions: str, picture: Picture) -> None:
+        """`topics` are those whose growth is shown, by their kind."""
+        self._settings, self._topics, self._predictions, self._picture = settings, topics, predictions, picture
+        self._consumer: Consumer | None = None
+        self._partitions: dict[str, list[int]] = {}
+        self._turn = 0  # half of the topics each time
+        self._read: dict[int, int] = {}  # up to where predictions were looked at
+
+    def start(self) -> None:
+        threading.Thread(target=self._run, name="sampler", daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            began = time.monotonic()
+            try:
+                self._look()
+            except (KafkaException, ThalwegError) as error:
+                self._away(str(error.args[0]))
+            time.sleep(max(0.05, began + EVERY_S - time.monotonic()))
+
+    def _away(self, why: str) -> None:
+        log.debug("the broker is away: %s", why)
+        said = f"the broker at {self._settings.broker}: {why}"
+        self._picture.ask(lambda core: core.ended(_now(), {}, said))
+        self._partitions = {}
+
+    def _look(self) -> None:
+        if self._consumer is None:
+            self._consumer = reader(self._settings, **LITTLE)
+        consumer = self._consumer
+        if not self._partitions:
+            self._partitions = self._find(consumer)
+            self._read = {}
+        self._turn += 1
+        due = [kind for place, kind in enumerate(self._topics) if kind == "predictions" or (place + self._turn) % 2]
+        ends = {
+            kind: self._ends(consumer, self._topics[kind]) for kind in due if self._topics[kind] in self._partitions
+        }
+        missing = sorted(topic for topic in self._topics.values() if topic not in self._partitions)
+        lack = f"topics that are not there: {', '.join(missing)}" if missing else None
+        sums = {kind: sum(found.values()) for kind, found in ends.items()}
+        self._picture.ask(lambda core: core.ended(_now(), sums, lack))
+        if missing:
+            self._partitions = {}
+        if sample := self._sample(consumer, ends.get("predictions", {})):
+            self._picture.ask(lambda core: core.sampled(sample))
+
+    def _find(self, consumer: Consumer) -> dict[str, list[int]]:
+        known = consumer.list_topics(timeout=ANSWER_S).topics
+        return {topic: sorted(known[topic].partitions) for topic in self._topics.values() if topic in known}
+
+    def _ends(self, consumer: Consumer, topic: str) -> dict[int, int]:
+        def end(partition: int) -> int:
+            return consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=ANSWER_S)[1]
+
+        return {partition: end(partition) for partition in self._partitions[topic]}
+
+    def _sample(self, consumer: Consumer, ends: Mapping[int, int]) -> list[Record]:
+        """Return some of the newest predictions that were not looked at."""
+        grown = [p for p in sorted(ends) if ends[p] > self._read.get(p, 0)]
+        if not grown:
+            return []
+        share = max(1, SAMPLE // len(grown))
+        starts = {p: max(self._read.get(p, 0), ends[p] - share) for p in grown}
+        consumer.assign([TopicPartition(self._predictions, p, start) for p, start in starts.items()])
+        try:
+            return self._take(consumer, {p: ends[p] for p in grown})[-SAMPLE:]
+        finally:
+            consumer.unassign()
+
+    def _take(self, consumer: Consumer, ends: Mapping[int, int]) -> list[Record]:
+        """Take what stands before these ends; what does not come within a moment is looked at again."""
+        found: list[Record] = []
+        left = set(ends)
+        deadline = time.monotonic() + READ_S
+        while left and time.monotonic() < deadline:
+            message = consumer.poll(0.1)
+            if message is None:
+                continue
+            partition = message.partition() or 0
+            record = read(message)
+            if record is not None:
+                found.append(record)
+            self._read[partition] = (message.offset() or 0) + (record is not None)  # else it is the partition's end
+            if self._read[partition] >= ends[partition]:
+                left.discard(partition)
+        return found
+
+
+def _now() -> int:
+    return time.time_ns() // 1_000_000

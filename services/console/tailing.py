@@ -1,0 +1,127 @@
+"""Reads what services sum up, without a group, and has the picture fold it: one consumer for all of these topics.
+
+What is read whole at a start is small by nature (`models`, `alerts`, `commands`); of `summaries` and `dead-letter` the
+newest are. Where the log has begun again, as the embedded broker's does, so does the picture.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TypeAlias
+
+import msgspec
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
+
+from services.console.core import ConsoleCore
+from services.console.picture import Picture
+from services.runtime.clock import SystemClock
+from services.runtime.errors import ThalwegError
+from services.runtime.kafka import read, reader
+from services.runtime.records import Record
+from services.runtime.settings import Settings
+from services.runtime.summaries import ExampleSummary, ScoredSummary, Summary, decode_summary
+from services.runtime.waiting import Wait
+
+Fold: TypeAlias = Callable[[ConsoleCore, Sequence[Record]], None]
+log = logging.getLogger(__name__)
+BATCH = 500
+GATHER_S = 0.25
+ANSWER_S = 5.0
+PAUSE_S = 1.0
+NEWEST = {"summaries": 20_000, "dead-letter": 2_000}  # records that are read of these at a start
+SCORED = 4  # summaries of `scored` of a batch that are folded: distributions need no more
+SAID = b"scored"  # in the head of a summary's bytes, its tag
+LIMITS = {"queued.max.messages.kbytes": 4096, "fetch.message.max.bytes": 1 << 20}
+
+
+class LogBeganAgain(Exception):  # noqa: N818 - what has happened, in the past tense
+    """An offset came that is lower than one before: this is another log."""
+
+
+class Tailing:
+    """A thread that reads on, however often the broker is away. `topics` are by kind, each of one partition."""
+
+    def __init__(self, settings: Settings, topics: Mapping[str, str], picture: Picture) -> None:
+        self._settings, self._picture = settings, picture
+        self._kinds = {topic: kind for kind, topic in topics.items()}
+        self._next: dict[str, int] = {}
+        self._wait = Wait(SystemClock())
+        self._folds: dict[str, Fold] = {
+            "models": ConsoleCore.moved,
+            "alerts": ConsoleCore.alarmed,
+            "commands": ConsoleCore.ordered,
+            "dead-letter": ConsoleCore.refused,
+        }
+
+    def start(self) -> None:
+        threading.Thread(target=self._run, name="tailing", daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            consumer = reader(self._settings, **LIMITS)
+            try:
+                self._read(consumer)
+            except LogBeganAgain:
+                log.warning("the log has begun again; the picture is read anew")
+                self._next.clear()
+                self._picture.renew()
+            except (KafkaException, ThalwegError) as error:
+                self._wait.note(f"the broker at {self._settings.broker}: {error.args[0]}")
+                time.sleep(PAUSE_S)
+            finally:
+                consumer.close()
+
+    def _read(self, consumer: Consumer) -> None:
+        consumer.assign([TopicPartition(topic, 0, self._start(consumer, topic)) for topic in self._kinds])
+        while True:
+            messages = consumer.consume(BATCH, GATHER_S)
+            records = [record for message in messages if (record := read(message)) is not None]
+            if records:
+                self._wait.over()
+                self._fold(records)
+
+    def _start(self, consumer: Consumer, topic: str) -> int:
+        """Return from where to read on."""
+        low, high = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=ANSWER_S)
+        if (reached := self._next.get(topic)) is not None:
+            if high < reached:
+                raise LogBeganAgain
+            return reached
+        newest = NEWEST.get(self._kinds[topic])
+        return OFFSET_BEGINNING if newest is None else max(low, high - newest)
+
+    def _fold(self, records: Sequence[Record]) -> None:
+        by_kind: dict[str, list[Record]] = {}
+        for record in records:
+            if record.offset < self._next.get(record.topic, 0):
+                raise LogBeganAgain
+            self._next[record.topic] = record.offset + 1
+            by_kind.setdefault(self._kinds[record.topic], []).append(record)
+        for kind, found in by_kind.items():
+            if kind == "summaries":
+                self._sum_up(found)
+            else:
+                self._picture.ask(partial(_folded, self._folds[kind], found))
+
+    def _sum_up(self, records: Sequence[Record]) -> None:
+        """Decode all that is said of examples, and a few of the scored: of those there are many, and large ones."""
+        examples = [record for record in records if SAID not in record.value[:8]]
+        scored = [record for record in records if SAID in record.value[:8]]
+        step = -(-len(scored) // SCORED) or 1
+        decoded = [decoded for record in (*examples, *scored[::step]) if (decoded := _decode(record)) is not None]
+        labelled = [summary for summary in decoded if isinstance(summary, ExampleSummary)]
+        others = [summary for summary in decoded if isinstance(summary, ScoredSummary)]
+        self._picture.ask(lambda core: core.summed_up(labelled, others))
+
+
+def _folded(fold: Fold, records: Sequence[Record], core: ConsoleCore) -> None:
+    fold(core, records)
+
+
+def _decode(record: Record) -> Summary | None:
+    try:
+        return decode_summary(record.value)
+    except msgspec.MsgspecError:  # of another version of the service
+        return None
