@@ -71,12 +71,11 @@ class Load:
         hot = np.full(layout.hot_width, 9, np.uint16)
         whole = np.zeros((40, layout.width), np.float32)
         sums = np.zeros((len(layout.sliced), 1 + len(layout.numbers)), np.float32)
-        parts = (numbers, np.zeros(len(layout.numbers), np.uint16), np.zeros(len(layout.features), np.uint16), hot)
-        return encode_summary(
-            ScoredSummary(
-                self._source("scored"), 200, *(part.tobytes() for part in parts), whole.tobytes(), sums.tobytes()
-            )
-        )
+        missing, defaults = np.zeros(len(layout.numbers), np.uint16), np.zeros(len(layout.features), np.uint16)
+        parts = [part.tobytes() for part in (numbers, missing, defaults, hot, whole, sums)]
+        quantiles, absent, stood_in, counts, rows, totals = parts
+        source = self._source("scored")
+        return encode_summary(ScoredSummary(source, 200, quantiles, absent, stood_in, counts, rows, totals))
 
     def _examples(self) -> bytes:
         bins, slices = np.full((BINS, 3), 10.0), np.full((len(self._layout.sliced), 3), 2.0)

@@ -33,7 +33,12 @@ PAUSE_S = 1.0
 NEWEST = {"summaries": 20_000, "dead-letter": 2_000}  # records that are read of these at a start
 SCORED = 4  # summaries of `scored` of a batch that are folded: distributions need no more
 SAID = b"scored"  # in the head of a summary's bytes, its tag
-LIMITS = {"queued.max.messages.kbytes": 4096, "fetch.message.max.bytes": 1 << 20}
+LIMITS = {  # nobody waits for a picture as for a prediction: few fetches, of much
+    "queued.max.messages.kbytes": 4096,
+    "fetch.message.max.bytes": 1 << 20,
+    "fetch.min.bytes": 1 << 16,
+    "fetch.wait.max.ms": 250,
+}
 
 
 class LogBeganAgain(Exception):  # noqa: N818 - what has happened, in the past tense
