@@ -1,6 +1,6 @@
 """What tracing costs: throughput of a whole Thalweg that traces 10 events a second, against one that traces none.
 
-    .venv/bin/python loadtests/telemetry.py [--rounds N] [--events N] [--rate R]
+    .venv/bin/python loadtests/telemetry.py [--rounds N] [--events N] [--rate R] [--control]
 
 Two runs of flights are up at once and take turns: in each round both are sent the same events and labels as fast as
 they take them, one after the other, and who is first changes from round to round. A round lasts until the last
@@ -130,11 +130,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--events", type=int, default=5000, help="events of a round")
     parser.add_argument("--rate", type=float, default=10.0, help="traces begun a second")
+    parser.add_argument("--control", action="store_true", help="trace neither: what is measured then is the noise")
     given = parser.parse_args()
     receiver = Receiver(free_ports(1)[0])
     receiver.start()
+    urls = {"plain": "", "traced": "" if given.control else receiver.url}
     with tempfile.TemporaryDirectory(prefix="thalweg-telemetry-") as folder, ExitStack() as runs:
-        sides = [runs.enter_context(_stack(Path(folder), url, given.rate)) for url in ("", receiver.url)]
+        sides = [runs.enter_context(_stack(Path(folder) / name, url, given.rate)) for name, url in urls.items()]
         rounds, traces, took = _rounds(sides, given.rounds, given.events, receiver)
     receiver.terminate()
     sys.exit(not _say(rounds, traces, took))
@@ -142,7 +144,7 @@ def main() -> None:
 
 def _stack(folder: Path, otlp: str, rate: float) -> Stack:
     settings = {"THALWEG_TRACE_RATE": str(rate), "THALWEG_TRAINER_COMMIT_EVERY_S": "1"}
-    options = Options("flights", run_dir=folder / ("traced" if otlp else "plain"), settings=settings, otlp=otlp)
+    options = Options("flights", run_dir=folder, settings=settings, otlp=otlp)
     return Stack(options, load_stream(SCHEMAS, "flights"), SCHEMAS)
 
 
