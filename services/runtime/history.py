@@ -60,7 +60,7 @@ class KafkaHistory:
         consumer.assign([TopicPartition(position.topic, position.partition, start)])
         found: list[Record] = []
         try:
-            ended = start >= until
+            ended = end is not None and start >= end
             while not ended:
                 messages = _there(consumer)
                 ended = any(_ends(message, until) or _reaches(message, end) for message in messages)

@@ -132,6 +132,16 @@ def test_an_event_without_a_label(run: Run) -> None:
     assert re.search(r"label: (waiting|never came)", run.thalweg("trace", name).stdout)
 
 
+def test_the_first_and_the_newest_are_found(run: Run) -> None:
+    """Of each partition: wherever the broker says that it ends."""
+    for partition in range(3):
+        records = [r for r in run.records("flights.events") if r.partition == partition]
+        for record in (records[0], records[-1]) if records else ():
+            told = traced(run, json.loads(record.value)["event_id"])
+            assert told["place"] == f"flights.events/{partition}/{record.offset}"
+            assert (told["outcome"], told["features_agree"], told["notes"]) == ("predicted", True, [])
+
+
 def test_an_unknown_event_is_an_error(run: Run) -> None:
     """Exit status 1, and one line that says what was searched."""
     done = run.thalweg("trace", "2013-99-99-XX")

@@ -112,6 +112,7 @@ def test_a_part_of_the_past_is_read_alone(log: Log) -> None:
         assert found == [record for record in whole if start <= record.offset < until], (start, until)
     assert log.history.between(position, 800) == [record for record in whole if record.offset >= 800]
     assert log.history.between(position, first) == whole
+    assert log.history.between(position, end) == [record for record in whole if record.offset >= end]
 
 
 def test_what_a_group_committed_is_known(log: Log) -> None:
