@@ -32,9 +32,8 @@ def main() -> None:
     tracing = open_tracing(SERVICE, settings, stream)
     stage = Scoring(stream, online, batch, lambda: models.poll(settings.batch, 0), tracing=tracing)
     stage.warm_up(health.wait())
-    ages = Ages(health.metrics)
-    given = settings, stream, ["features"], stage, stream.feature_set, health
-    serve(SERVICE, *given, tracing=tracing, after=ages.after)
+    after = Ages(health.metrics).after
+    serve(SERVICE, settings, stream, ["features"], stage, stream.feature_set, health, tracing=tracing, after=after)
 
 
 if __name__ == "__main__":
