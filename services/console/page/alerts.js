@@ -15,8 +15,8 @@ export const gravest = (found) => (found.alerts?.open ?? []).reduce((worst, one)
 export const badge = (found) => [found.alerts?.open.length ? String(found.alerts.open.length) : "", gravest(found)];
 
 export function make(root) {
-  parts.open = h("ol", { class: "alerts" });
-  parts.recent = h("ol", { class: "alerts recent" });
+  parts.open = h("ol", { class: "alert-list" });
+  parts.recent = h("ol", { class: "alert-list recent" });
   parts.orders = h("ul", { class: "orders-list soft" });
   parts.resolved = h("section", null, h("h2", null, "Resolved, lately"), parts.recent);
   parts.empty = h("div");

@@ -15,7 +15,7 @@ export function make(root) {
   parts.access = h("p");
   parts.unlock = h("button", { type: "button", onclick: () => unlock(() => draw(new Set(["all"]))) }, "Give the acting token");
   parts.themes = h("div", { class: "choice", role: "group", "aria-label": "Theme" }, THEMES.map(([id, words]) => h("button", { type: "button", "data-theme-choice": id, onclick: () => { choose(id); draw(new Set(["all"])); } }, words)));
-  parts.list = h("dl", { class: "settings" });
+  parts.list = h("dl", { class: "pairs" });
   root.append(h("h1", null, "Settings"), h("div", { class: "pair" }, h("section", { class: "panel" }, h("h2", null, "Access"), parts.access, parts.unlock), h("section", { class: "panel" }, h("h2", null, "Look"), parts.themes, h("p", { class: "soft" }, "Remembered in this browser alone."))),
     h("section", { class: "panel" }, h("h2", null, "What this console runs with"), h("p", { class: "soft" }, "Set by environment variables before it starts; secrets are masked."), parts.list));
   refresh().then(() => draw(new Set(["all"])), () => undefined);
