@@ -10,7 +10,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 from confluent_kafka import Producer
 from playwright.sync_api import Browser, Page, expect
@@ -33,6 +35,7 @@ RECORDS = 26_000  # events and labels: drift wants 10,000 events before it compa
 TRICKLE, TRICKLE_S = 5, 0.25
 VIEWS = ("flow", "quality", "predictions", "models", "drift", "alerts", "dead", "settings")
 PHONE = (360, 780)
+HOUR_NS = 3_600_000_000_000
 PAINT_MS = 1000
 PAGE_BYTES = 200_000
 BUSY = 0.25  # of a core, that a browser without a GPU may take to keep the page up to date on a crowded machine
@@ -261,6 +264,39 @@ def test_a_prediction_is_accounted_for(looked: Look, run: Run) -> None:
         expect(page.locator(".features")).to_contain_text(feature)
     assert looked.grave() == []
     page.screenshot(path=SCREENSHOTS / "prediction-light-1440.png")
+
+
+def test_a_trace_is_a_waterfall(looked: Look, run: Run) -> None:
+    """Spans that the console was sent: parents before children, hours without any folded, attributes on a click."""
+    start = 1_357_600_000_000_000_000
+    sent = [
+        span("a1", "", "checkout", "sell", start, 40_000_000, {"thalweg.event_id": run.newest}),
+        span("b2", "a1", "ingestion", "POST /v1/streams/{stream}/events", start + 5_000_000, 20_000_000, {}),
+        span("c3", "b2", "labels", "process flights.labels", start + 3 * HOUR_NS, 9_000_000, {"thalweg.rows": "7"}),
+    ]
+    httpx.post(f"{run.address}/v1/traces", json={"resourceSpans": sent}).raise_for_status()
+    looked.open(f"predictions/{run.newest}")
+    page = looked.page
+    rows = page.locator(".waterfall li")
+    expect(rows).to_have_count(3)
+    assert [row.locator(".label b").inner_text() for row in rows.all()] == ["checkout", "ingestion", "labels"]
+    assert [row.locator(".n").inner_text() for row in rows.all()] == ["40 ms", "20 ms", "9 ms"]
+    expect(page.locator(".ruler span")).to_have_text("2 h 59 min")
+    rows.last.get_by_role("button").click()
+    expect(rows.last.locator(".attributes")).to_contain_text("thalweg.rows")
+    assert looked.grave() == []
+    page.screenshot(path=SCREENSHOTS / "trace-light-1440.png")
+
+
+def span(
+    name: str, parent: str, service: str, does: str, start_ns: int, lasts_ns: int, attributes: dict[str, str]
+) -> dict[str, Any]:
+    """Return a span of one trace as OTLP has it in JSON, under the service that sends it."""
+    told = [{"key": key, "value": {"stringValue": value}} for key, value in attributes.items()]
+    sent = {"traceId": "5f" * 16, "spanId": name * 8, "parentSpanId": parent * 8, "name": does, "kind": 1}
+    sent |= {"startTimeUnixNano": str(start_ns), "endTimeUnixNano": str(start_ns + lasts_ns), "attributes": told}
+    named = [{"key": "service.name", "value": {"stringValue": service}}]
+    return {"resource": {"attributes": named}, "scopeSpans": [{"spans": [sent]}]}
 
 
 def test_an_unknown_event_says_what_to_do(browser: Browser, run: Run) -> None:

@@ -60,7 +60,7 @@ function focus(flow) {
   const [title, words, facts] = parts.focus.children;
   text(title, picked ? one.name : one.status !== "ready" || heat(one.lag_s) > 1 ? `Look at ${one.name}` : "All keep up");
   text(words, picked || one.status !== "ready" || heat(one.lag_s) > 1 ? condition(one) : one.lag_s ? `${one.name} is furthest behind, by ${lasting(one.lag_s)}. Pick a service to see its figures.` : "Nothing waits to be read. Pick a service to see its figures.");
-  const figures = [["rows in", rate(one.rows)], ["messages in", rate(one.in_rate)], ["out", rate(one.out_rate)], ["messages behind", count(one.lag_records)], ["p50", ms(one.latency_ms?.p50)], ["p99", ms(one.latency_ms?.p99)], ["processes", count(one.instances.length)], ["restarts", count(one.restarts)], ["busy", one.busy]];
+  const figures = [["rows in", rate(one.rows)], ["messages in", rate(one.in_rate)], ["out", rate(one.out_rate)], ["messages behind", count(one.lag_records)], ["p50", ms(one.latency_ms?.p50)], ["p99", ms(one.latency_ms?.p99)], ["processes", one.instances.length > 1 ? count(one.instances.length) : ""], ["restarts", one.restarts ? count(one.restarts) : ""], ["busy", one.busy]];
   keyed(facts, figures.filter(([, value]) => value && value !== "–"), ([field]) => field, ([field]) => h("div", null, h("dt", null, field), h("dd")), (node, [, value]) => text(node.lastChild, value));
 }
 

@@ -14,6 +14,7 @@ const DASHES = { prior: [2, 4], batch: [8, 3], online: [5, 3] };
 const FIRST = ["served", "online", "batch", "prior"];
 const SLICES = [["slice"], ["examples", "n"], ["log loss", "n"], [""]];
 const KEPT = 5000;
+const NARROW = 420; // pixels of a chart on which marks bear no words
 const STEPS = 70; // that a curve is smoothed to
 const LINES = 5; // of marks above each other
 const LABELS = { label: "came in time", timeout: "never came", late: "came late", corrected: "corrected", share: "labelled" };
@@ -241,7 +242,7 @@ function marks(found) {
     ctx.moveTo(x, bbox.top);
     ctx.lineTo(x, bbox.top + bbox.height);
     ctx.stroke();
-    const label = `${mark} ${words}`;
+    const label = bbox.width / ratio < NARROW ? mark : `${mark} ${words}`;
     const wide = ctx.measureText(label).width;
     const left = Math.min(x + 4 * ratio, bbox.left + bbox.width - wide);
     const free = taken.findIndex((right) => right < left);

@@ -128,7 +128,7 @@ function line(one, spots, pools, topics, services) {
   };
 }
 
-const flowing = (topic, topics) => Math.max(topics.get(ROWS[topic])?.rate ?? 0, topics.get(topic)?.rate ?? 0);
+const flowing = (topic, topics) => (topics.get(ROWS[topic]) ?? topics.get(topic))?.rate ?? 0;
 
 // How many rows a service takes a second: those of the topic that brings most.
 export function taking(flow) {
