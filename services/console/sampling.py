@@ -37,6 +37,7 @@ class Sampler:
         """`topics` are those whose growth is shown, by their kind."""
         self._settings, self._topics, self._predictions, self._picture = settings, topics, predictions, picture
         self._consumer: Consumer | None = None
+        self._asking: Consumer | None = None
         self._partitions: dict[str, list[int]] = {}
         self._turn = 0  # half of the topics each time
         self._read: dict[int, int] = {}  # up to where predictions were looked at
@@ -62,15 +63,15 @@ class Sampler:
     def _look(self) -> None:
         if self._consumer is None:
             self._consumer = reader(self._settings, **LITTLE)
-        consumer = self._consumer
+        if self._asking is None:  # of what is committed the embedded broker says now and then that it ends at 0
+            self._asking = reader(self._settings, **LITTLE, **{"isolation.level": "read_uncommitted"})
+        consumer, asking = self._consumer, self._asking
         if not self._partitions:
             self._partitions = self._find(consumer)
             self._read = {}
         self._turn += 1
         due = [kind for place, kind in enumerate(self._topics) if kind == "predictions" or (place + self._turn) % 2]
-        ends = {
-            kind: self._ends(consumer, self._topics[kind]) for kind in due if self._topics[kind] in self._partitions
-        }
+        ends = {kind: self._ends(asking, self._topics[kind]) for kind in due if self._topics[kind] in self._partitions}
         missing = sorted(topic for topic in self._topics.values() if topic not in self._partitions)
         lack = f"topics that are not there: {', '.join(missing)}" if missing else None
         sums = {kind: sum(found.values()) for kind, found in ends.items()}

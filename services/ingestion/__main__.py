@@ -41,7 +41,7 @@ def main() -> None:
     bodies, metrics = Bodies(settings.max_body, settings.room, settings.patience_s), Metrics()
     metrics.of_process()
     tell_who(metrics, SERVICE, settings)
-    spans = open_spans(SERVICE, settings)
+    spans = open_spans(SERVICE, settings, stream)
     following = Unfollowed() if spans is None else Following(spans, rule(settings), SystemClock())
     door = Door(stream, producer, broadcast, bodies, metrics, following)
     for number in (

@@ -6,6 +6,7 @@ What was folded in silence is not followed again.
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextvars import Token
 from itertools import islice
 from operator import attrgetter
 from types import TracebackType
@@ -16,6 +17,7 @@ import msgspec
 from services.runtime.arrivals import Arrivals
 from services.runtime.clock import Clock
 from services.runtime.contexts import Context, carried
+from services.runtime.logs import TRACE
 from services.runtime.members import Member, Place, begun, members
 from services.runtime.records import Outgoing, Record
 from services.runtime.sampling import Budget, Rule, first_of
@@ -107,9 +109,12 @@ class FollowedBatch:
         self._stamping: Stamping | None = None  # where something is to be stamped
         self._before = following.learned() if following.learned else 0
         self._pending: list[Context] | None = None
+        self._logged: Token[tuple[str, str] | None]
 
     def __enter__(self) -> Self:
         self.arrivals.take(self._of.find(self._records))
+        first = next(iter(self.arrivals.contexts.values()), None)
+        self._logged = TRACE.set((first.trace_id, first.span_id) if first else None)
         return self
 
     def stamped(self, outgoing: Sequence[Outgoing]) -> Sequence[Outgoing]:
@@ -126,6 +131,7 @@ class FollowedBatch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
     ) -> None:
+        TRACE.reset(self._logged)
         said = None if kind is None else f"{kind.__name__}: {error}"
         if not self.arrivals and self._records and (said or self._slow()) and self._of.may_tell():
             self.arrivals.process(self._records[0].topic, None, {})

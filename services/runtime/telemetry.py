@@ -8,7 +8,8 @@ loaded by a service that traces (`tracing.py`).
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -21,6 +22,7 @@ from services.runtime.contexts import Context
 from services.runtime.spans import ERROR, Attributes, Kind, Link
 
 log = logging.getLogger(__name__)
+Mask: TypeAlias = Callable[[Attributes], Attributes]
 QUEUE = 4096  # spans that wait to be sent, some 3 kB each
 DELAY_MS = 500  # how long they gather
 ANSWER_S = 5.0  # how long the receiver may take, tries together
@@ -30,9 +32,13 @@ _KINDS = {"server": trace.SpanKind.SERVER, "producer": trace.SpanKind.PRODUCER, 
 
 
 class Telemetry:
-    """Makes the spans of one process and sends them to the OTLP endpoint `url`, such as http://127.0.0.1:4318."""
+    """Makes the spans of one process and sends them to the OTLP endpoint `url`, such as http://127.0.0.1:4318.
 
-    def __init__(self, url: str, service: str, **resource: str) -> None:
+    `mask` is given all attributes, and returns what may be sent of them.
+    """
+
+    def __init__(self, url: str, service: str, mask: Mask = dict, **resource: str) -> None:
+        self._mask = mask
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # the count below says it once
         self._counted = _Counted(OTLPSpanExporter(f"{url.rstrip('/')}/v1/traces", timeout=ANSWER_S), url)
         named = {"service.name": service, "service.namespace": "thalweg"} | resource
@@ -58,8 +64,9 @@ class Telemetry:
         where = trace.set_span_in_context(
             trace.NonRecordingSpan(_sdk(parent) if parent else trace.INVALID_SPAN_CONTEXT)
         )
-        linked = [trace.Link(_sdk(context), dict(more)) for context, more in links]
-        return Made(self._tracer.start_span(name, where, _KINDS[kind], dict(attributes), linked, began_ns))
+        linked = [trace.Link(_sdk(context), self._mask(more)) for context, more in links]
+        span = self._tracer.start_span(name, where, _KINDS[kind], self._mask(attributes), linked, began_ns)
+        return Made(span, self._mask)
 
     def close(self) -> None:
         ending = threading.Thread(target=self._provider.shutdown, name="telemetry", daemon=True)
@@ -72,13 +79,13 @@ class Telemetry:
 class Made:
     """A span of the SDK's."""
 
-    def __init__(self, span: trace.Span) -> None:
-        self._span = span
+    def __init__(self, span: trace.Span, mask: Mask) -> None:
+        self._span, self._mask = span, mask
         found = span.get_span_context()
         self.context = Context(f"{found.trace_id:032x}", f"{found.span_id:016x}")
 
     def note(self, attributes: Attributes) -> None:
-        self._span.set_attributes(dict(attributes))
+        self._span.set_attributes(self._mask(attributes))
 
     def end(self, error: str | None = None) -> None:
         if error is not None:

@@ -9,10 +9,11 @@ from typing import Protocol, Self
 
 from services.runtime.clock import SystemClock
 from services.runtime.errors import ConfigError
+from services.runtime.pii import Masker, open_masker
 from services.runtime.records import Outgoing, Record
 from services.runtime.sampling import Rule, keys
 from services.runtime.settings import Settings
-from services.runtime.spans import Spans
+from services.runtime.spans import EVENT_ID, KEY, Attributes, Spans
 from services.runtime.stream import Stream
 
 
@@ -66,7 +67,7 @@ class Untraced:
 
 def open_tracing(service: str, settings: Settings, stream: Stream, learned: Callable[[], int] | None = None) -> Tracing:
     """Return who follows this service's batches; `learned` says how many examples its model has learned."""
-    spans = open_spans(service, settings)
+    spans = open_spans(service, settings, stream)
     if spans is None:
         return Untraced()
     from services.runtime.following import Following  # noqa: PLC0415 - nobody else needs it
@@ -74,8 +75,8 @@ def open_tracing(service: str, settings: Settings, stream: Stream, learned: Call
     return Following(stream, service, spans, rule(settings), SystemClock(), learned)
 
 
-def open_spans(service: str, settings: Settings) -> Spans | None:
-    """Return who makes this process's spans; None if nothing is traced."""
+def open_spans(service: str, settings: Settings, stream: Stream) -> Spans | None:
+    """Return who makes this process's spans; None if nothing is traced. Of fields marked `pii` spans have a hash."""
     if not settings.otlp:
         return None
     if not settings.otlp.startswith(("http://", "https://")):
@@ -83,7 +84,18 @@ def open_spans(service: str, settings: Settings) -> Spans | None:
     from services.runtime.telemetry import Telemetry  # noqa: PLC0415 - 0.3 s, and only if something is traced
 
     named = {"service.instance.id": settings.instance, "thalweg.stream": settings.stream}
-    return Telemetry(settings.otlp, service, **named)
+    return Telemetry(settings.otlp, service, masking(open_masker(stream, settings.data), stream), **named)
+
+
+def masking(masker: Masker, stream: Stream) -> Callable[[Attributes], Attributes]:
+    """Return what puts hashes in the place of an event's id and key in a span, if these are marked."""
+    marked = {EVENT_ID: stream.pipeline.stream.id, KEY: stream.key}
+    of_people = {name for name, field in marked.items() if field in masker.fields}
+
+    def mask(attributes: Attributes) -> Attributes:
+        return {name: masker.hash(value) if name in of_people else value for name, value in attributes.items()}
+
+    return mask if of_people else dict
 
 
 def rule(settings: Settings) -> Rule:

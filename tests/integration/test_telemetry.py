@@ -33,6 +33,17 @@ def receiver() -> Iterator[Receiver]:
         yield receiver
 
 
+def test_what_is_masked_is_not_sent(receiver: Receiver) -> None:
+    """Attributes of a span, of its links and those that come later go through the mask."""
+    telemetry = Telemetry(receiver.url, "features", lambda said: dict.fromkeys(said, "masked"))
+    span = telemetry.begin("process a", "consumer", None, {KEY: "JFK"}, [(CALLER, {KEY: "JFK"})])
+    span.note({ROWS: 2})
+    span.end()
+    telemetry.close()
+    (sent,) = receiver.spans
+    assert (sent.attributes, sent.link_attributes) == ({KEY: "masked", ROWS: "masked"}, ({KEY: "masked"},))
+
+
 def test_a_span_arrives_as_it_was_told(receiver: Receiver) -> None:
     """Ids, parent, kind, times, attributes, links and an error go through the wire unchanged."""
     telemetry = Telemetry(receiver.url, "features", **{"service.instance.id": "1"})

@@ -18,6 +18,7 @@ from services.runtime.artifacts import Artifacts
 from services.runtime.contexts import TRACEPARENT, TRACES, Context, carried, rows_carried
 from services.runtime.errors import Stop
 from services.runtime.following import Following
+from services.runtime.logs import TRACE
 from services.runtime.loop import Loop
 from services.runtime.memory import Inline, ManualClock, MemoryLog, MemorySink, MemorySource
 from services.runtime.models import Published
@@ -205,7 +206,7 @@ def test_nothing_is_told_or_carried_of_what_is_not_sampled(line: Line) -> None:
     assert line.kept.spans == []
     for service, kind in ((line.features, "features"), (line.inference, "scored"), (line.labels, "examples")):
         (record,) = service.out(kind)
-        assert [name for name, _ in record.headers or ()] == ["thalweg-schema"]
+            assert {name for name, _ in record.headers or ()} <= {"thalweg-schema", "thalweg-produced"}
     assert [record.headers for record in line.inference.out("predictions")] == [None, None]
     assert set(line.triton.contexts) == {None}
 
@@ -281,6 +282,17 @@ def test_a_restart_forgets_the_rows_that_wait(line: Line) -> None:
     line.run()
     assert len(line.labels.out("examples")) == 1
     assert line.kept.named("process flights.labels") == []
+
+
+def test_what_is_logged_meanwhile_names_the_trace() -> None:
+    """From when a batch with a sampled event was read until it is committed; afterwards nothing is named."""
+    kept = Kept()
+    following = Following(STREAM, "features", kept.of("features"), NEVER, ManualClock())
+    record = Record(STREAM.topic("events"), 0, 7, b"JFK", b"{}", headers=headers(CALLER))
+    with following.batch([record]):
+        assert TRACE.get() == (CALLER.trace_id, kept.spans[0].context.span_id)
+    with following.batch([]):
+        assert TRACE.get() is None
 
 
 def test_a_fold_in_silence_is_not_told_of_again(line: Line) -> None:

@@ -8,7 +8,9 @@ import pytest
 from services.runtime.errors import ConfigError
 from services.runtime.pii import Masker, open_masker
 from services.runtime.record_types import record_type
+from services.runtime.spans import EVENT_ID, KEY, TOPIC
 from services.runtime.stream import Stream, load_stream
+from services.runtime.tracing import masking
 
 STREAM = load_stream(Path(__file__).parents[2] / "schemas", "flights")
 
@@ -43,6 +45,16 @@ def test_an_edited_record_has_what_the_hashes_stood_for(stream: Stream) -> None:
     shown = masker.record(original)
     assert masker.restored(shown | {"origin": "LGA"}, original) == {"tailnum": "N1", "origin": "LGA"}
     assert masker.restored(shown | {"tailnum": "N2"}, original)["tailnum"] == "N2"
+
+
+def test_of_marked_ids_and_keys_spans_have_hashes(stream: Stream) -> None:
+    """An id or a key that says who somebody is reaches no span; where neither is marked nothing is changed."""
+    told = {EVENT_ID: "a", KEY: "JFK", TOPIC: "flights.events"}
+    assert masking(Masker(stream, b"k" * 32), stream)(told) == told
+    event = msgspec.json.decode(msgspec.json.encode(STREAM.event))
+    event["properties"]["origin"]["pii"] = True
+    masker = Masker(msgspec.structs.replace(STREAM, event=event), b"k" * 32)
+    assert masking(masker, STREAM)(told) == told | {KEY: masker.hash("JFK")}
 
 
 def test_the_key_is_made_once(stream: Stream, tmp_path: Path) -> None:
