@@ -206,7 +206,7 @@ def test_nothing_is_told_or_carried_of_what_is_not_sampled(line: Line) -> None:
     assert line.kept.spans == []
     for service, kind in ((line.features, "features"), (line.inference, "scored"), (line.labels, "examples")):
         (record,) = service.out(kind)
-            assert {name for name, _ in record.headers or ()} <= {"thalweg-schema", "thalweg-produced"}
+        assert {name for name, _ in record.headers or ()} <= {"thalweg-schema", "thalweg-produced"}
     assert [record.headers for record in line.inference.out("predictions")] == [None, None]
     assert set(line.triton.contexts) == {None}
 
