@@ -116,7 +116,7 @@ class Stack:
     @property
     def answering(self) -> dict[str, str]:
         """Where each service answers /healthz, /readyz and /metrics, by its name."""
-        return self.instances.probes | {"ingestion": self.ingestion}
+        return self.instances.probes | {"ingestion": self.ingestion, "console": self.console}
 
     def check(self) -> None:
         self.children.check()
@@ -157,8 +157,9 @@ class Stack:
         self._wait_http("console", self.console)
         brokers.wait_joined(self.broker, self.children, self._groups())
         self._wait_first_version()
-        services = self.answering | {"console": self.console}
-        running = Running(os.getpid(), self.broker.address, self.ingestion, str(self.data), services, self.console)
+        running = Running(
+            os.getpid(), self.broker.address, self.ingestion, str(self.data), self.answering, self.console
+        )
         self._running.write_bytes(msgspec.json.encode(running))
         self.instances.changed = self._tell_prometheus
         self._tell_prometheus()

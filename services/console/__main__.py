@@ -13,6 +13,7 @@ from services.console.core import ConsoleCore
 from services.console.finding import Finding
 from services.console.letters import Letters
 from services.console.looking import Looking
+from services.console.meters import Meters
 from services.console.picture import Picture
 from services.console.probing import Prober, addresses
 from services.console.sampling import Sampler
@@ -60,6 +61,7 @@ def main() -> None:
     looking = Looking(settings, sessions, picture, store, finding, letters)
     routes = [
         *receiver.routes(),
+        *Meters(settings, store).routes(),
         *looking.routes(),
         *Acting(acts, sessions).routes(),
     ]

@@ -77,7 +77,8 @@ class Store:
         self._queued, self._busy = 0, False
         self._changed = threading.Condition()
         self._closing = False
-        self.lost = 0  # spans that could not be written
+        self.taken = 0  # spans
+        self.lost = 0  # of which could not be written
         path.parent.mkdir(parents=True, exist_ok=True)
         self._connection = self._open()
         self._thread = threading.Thread(target=self._run, name="spans", daemon=True)
@@ -96,6 +97,7 @@ class Store:
                 return False
             self._queue.append(spans)
             self._queued += len(spans)
+            self.taken += len(spans)
             self._changed.notify_all()
         return True
 

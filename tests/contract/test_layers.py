@@ -63,7 +63,10 @@ HOMES = {
     "river": {"learner/model.py", "runtime/clip.py"},
     "starlette": {
         *("ingestion/app.py", "ingestion/meters.py", "runtime/bodies.py", "runtime/web.py"),
-        *(f"console/{name}.py" for name in ("acting", "app", "headers", "looking", "problems", "sessions", "spans")),
+        *(
+            f"console/{name}.py"
+            for name in ("acting", "app", "headers", "looking", "meters", "problems", "sessions", "spans")
+        ),
     },
     "torch": {
         f"trainer/{name}.py" for name in ("core", "examples", "export", "machine", "networks", "stepping", "workers")
