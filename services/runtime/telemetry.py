@@ -24,7 +24,7 @@ from services.runtime.spans import ERROR, Attributes, Kind, Link
 log = logging.getLogger(__name__)
 Mask: TypeAlias = Callable[[Attributes], Attributes]
 QUEUE = 4096  # spans that wait to be sent, some 3 kB each
-DELAY_MS = 500  # how long they gather
+DELAY_MS = 2000  # how long they gather: each post costs milliseconds
 ANSWER_S = 5.0  # how long the receiver may take, tries together
 END_S = 2.0
 SAY_EVERY_S = 60.0

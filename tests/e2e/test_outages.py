@@ -124,7 +124,7 @@ def test_a_frozen_learner_holds_up_nobody(run: Run, capsys: pytest.CaptureFixtur
     with run.frozen("learner"):
         run.play(9_000)
         run.wait(run.complete)
-        assert run.ready() == {"ingestion", "features", "inference", "labels", "trainer", "rollout", "drift"}
+        assert run.ready() == {"ingestion", "features", "inference", "labels", "trainer", "rollout", "drift", "console"}
         capsys.readouterr()
         assert cli.main(command) == 1
         [line] = [line.split() for line in capsys.readouterr().out.splitlines() if line.startswith("learner")]
