@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 import threading
@@ -184,8 +185,7 @@ def test_the_status_goes_on_until_it_is_interrupted(run: Run) -> None:
             assert time.monotonic() < end, seen
             seen += os.read(ours, 65_536)
         process.send_signal(signal.SIGINT)
-        while chunk := _more(ours):
-            seen += chunk
+        seen += b"".join(iter(lambda: _more(ours, process), b""))
         assert process.wait(20) == 0, seen
     finally:
         process.kill()
@@ -199,7 +199,11 @@ def test_the_status_goes_on_until_it_is_interrupted(run: Run) -> None:
     assert "Traceback" not in plain
 
 
-def _more(terminal: int) -> bytes:
+def _more(terminal: int, process: subprocess.Popen[bytes]) -> bytes:
+    """Return what comes next, nothing once the process has ended and all was read."""
+    while not select.select([terminal], [], [], 0.2)[0]:
+        if process.poll() is not None:
+            return b""
     try:
         return os.read(terminal, 65_536)
     except OSError:  # the other side is closed
