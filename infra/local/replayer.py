@@ -88,11 +88,11 @@ class Replayer:
 
     def run(self, progress: Callable[[], None]) -> Sent:
         """Send everything; call `progress` between slices."""
-        for due in self._slices():
-            self._send(due)
-            self._check()
-            progress()
-        self._client.close()
+        with self._client:
+            for due in self._slices():
+                self._send(due)
+                self._check()
+                progress()
         return self.sent
 
     def _slices(self) -> Iterator[list[Timed]]:
