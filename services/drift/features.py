@@ -44,7 +44,11 @@ class Features:
         hots = [len(values) for values in layout.hots.values()]
         self._direct = np.array([i for i, name in enumerate(layout.features) if name in layout.direct], np.int64)
         panel = Panel(len(layout.numbers), [*hots, *[2] * len(self._direct)], blocks, self._direct.tolist())
-        self._rest = len(hots) + len(self._direct), max([2, *hots])
+        self._hots, self._widest = len(hots), max([2, *hots])
+        spans = enumerate(layout.spans.values())
+        starts = [place * self._widest - span.start + np.arange(span.start, span.stop) for place, span in spans]
+        self._rest = np.zeros((self._hots + len(self._direct), self._widest), np.int64)
+        self._hot_cells = np.concatenate([np.zeros(0, np.int64), *starts])  # where in `rest` a one-hot count stands
         tests = panel.tests * 4 // 3 + Volume.tests + Joint.tests
         needed = math.log(SAFETY * 2 * rule.false_alarms / ROWS * tests)
         self._volume, self._joint = Volume(needed, blocks), Joint(len(layout.watched), needed, blocks)
@@ -60,12 +64,11 @@ class Features:
         quantiles = np.frombuffer(summary.quantiles, np.float32).reshape(len(layout.numbers), KEPT)
         missing = np.frombuffer(summary.missing, np.uint16).astype(np.int64)
         hot, defaults = np.frombuffer(summary.hot, np.uint16), np.frombuffer(summary.defaults, np.uint16)
-        rest, hots = np.zeros(self._rest, np.int64), len(layout.spans)
-        for place, span in enumerate(layout.spans.values()):
-            rest[place, : span.stop - span.start] = hot[span]
-        rest[hots:, 1] = (defaults + missing[:count])[self._direct]
-        rest[hots:, 0] = ROWS - rest[hots:, 1]
-        whole = np.frombuffer(summary.whole, np.float32).reshape(WHOLE, layout.width)[:, layout.watched]
+        rest = self._rest
+        rest.put(self._hot_cells, hot)
+        rest[self._hots :, 1] = (defaults + missing[:count])[self._direct]
+        rest[self._hots :, 0] = ROWS - rest[self._hots :, 1]
+        whole = np.frombuffer(summary.whole, np.float32).reshape(WHOLE, layout.width).take(layout.watched, axis=1)
         said = self._volume.fold(summary.source) + self._joint.fold(summary.source, whole)
         sums = np.frombuffer(summary.sums, np.float32).reshape(len(layout.sliced), 1 + len(layout.numbers))
         self._slicing.fold(sums, stands=bool(self._distributions.cases))

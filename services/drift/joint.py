@@ -75,7 +75,7 @@ class Joint:
     def _weigh(self, source: Source) -> list[Signal]:
         distances = self._distances()
         surprise = self._swings.fold(distances, stands=bool(self._standing))
-        greatest = float(surprise.max())
+        greatest = max(surprise.tolist())
         if self._standing:
             return self._go_on(source, greatest)
         if greatest < self._needed:
@@ -86,10 +86,8 @@ class Joint:
 
     def _distances(self) -> Floats:
         """Return each span's squared distance over what it is on average where rows are independent."""
-        mean, rows = self._before[:-1] / self._before[-1], self._before[-1] * WHOLE
-        spread = max(1.0 - float(mean @ mean), 1e-3)
-        gaps = row_kernels.window_gaps(self._means, self._blocks, SPANS, mean)
-        found: Floats = gaps / (1 / (SPANS * WHOLE) + 1 / rows) / spread
+        found = np.empty(len(SPANS))
+        row_kernels.window_gaps(self._means, self._blocks, SPANS, self._before, WHOLE, found)
         return found
 
     def _go_on(self, source: Source, greatest: float) -> list[Signal]:
@@ -119,7 +117,8 @@ class Joint:
         self._standing, self._kept_from = 0, self._blocks
 
     def _wave(self, rows: NDArray[np.float32]) -> Floats:
-        waves: Floats = row_kernels.mean_waves(rows, self._center, self._spread, self._waves, FAR)
+        waves = np.empty(2 * WAVES)
+        row_kernels.mean_waves(rows, self._center, self._spread, self._waves, FAR, waves)
         return waves
 
     def _signal(self, source: Source, span: int, distance: float) -> Signal:

@@ -95,6 +95,15 @@ def fold_block(cells: Ints, ring: Ints, position: int, spans: Ints, sums: Ints) 
 
 
 @compiled
+def share(slots: Ints, blocks: int, spans: Ints, shares: Floats) -> None:
+    """Fill how much of each span's newest blocks is of which partition, by that of each block, in a ring."""
+    shares[:] = 0.0
+    for s in range(spans.shape[0]):
+        for back in range(min(spans[s], blocks)):
+            shares[s, slots[(blocks - 1 - back) % slots.shape[0]]] += 1.0 / spans[s]
+
+
+@compiled
 def weigh(
     sums: Ints,
     spans: Ints,
@@ -119,28 +128,26 @@ def weigh(
     join `newest`, those of alerted tables with less weight, and `null` itself until it has `warm` blocks of them: then
     the span is believed.
     """
-    greatest = 0.0
-    m = 0.0
+    swings, lately = null.reshape(-1, 3), newest.reshape(-1, 3)
+    moves = np.array([s == 0 or (shares[s] != shares[s - 1]).any() for s in range(spans.shape[0])])
     x, mean, before, expected = np.empty(3), np.empty(3), np.empty((3, 2)), np.empty(sums.shape[2])
+    greatest, m = 0.0, 0.0
     for c in range(widths.shape[0]):
         before[:, 0], before[:, 1] = 1.0, 0.0
         weight = alerted_weight if alerted[c] else 1.0
         for s in range(spans.shape[0]):
-            if s == 0 or (shares[s] != shares[s - 1]).any():
-                m = _expected(shares[s], references[:, c, : widths[c]], expected[: widths[c]])
-            freedom = _statistics(sums[s, c], expected, m, widths[c], asked[c], x, values[c, s])
+            if moves[s]:
+                m = _expected(shares, s, references, c, widths[c], expected)
+            freedom = _statistics(sums, s, c, expected, m, widths[c], asked, x, values)
             mean[PSI], mean[KS], mean[JS] = freedom, KS_MEAN, freedom
             law = math.sqrt(2.0 / freedom)
             for t in range(3):
-                if not asked[c, t]:
-                    continue
-                deviation = KS_DEVIATION if t == KS else law
-                held = null[c, s, t], newest[c, s, t]
-                how = warm[s], weight / spans[s], spans[s]
-                ready = held[0][0] * spans[s] >= warm[s]
-                told = weigh_one(t, x[t] / mean[t], freedom, deviation, held[0], held[1], before[t], how)
-                surprise[c, s, t] = told if ready else 0.0
-                greatest = max(greatest, surprise[c, s, t])
+                if asked[c, t]:
+                    deviation, row = KS_DEVIATION if t == KS else law, (c * spans.shape[0] + s) * 3 + t
+                    held = swings, lately, row, warm[s], weight, spans[s]
+                    told = weigh_one(t, x[t] / mean[t], freedom, deviation, before, t, held)
+                    surprise[c, s, t] = told
+                    greatest = max(greatest, told)
     return greatest
 
 
@@ -157,42 +164,65 @@ def one_partition(references: Floats, partition: int) -> Floats:
 
 
 @compiled
-def _expected(shares: Floats, references: Floats, expected: Floats) -> float:
-    """Fill the probability of each cell, were the partitions as before, each with its share of the window.
+def _expected(shares: Floats, s: int, references: Floats, c: int, width: int, expected: Floats) -> float:
+    """Fill the probability of each cell of a table, were the partitions as before, each with its share of span `s`.
 
-    Return of how many rows that is as good.
+    Each is as `one_partition` says. Return of how many rows that is as good.
     """
-    variance = 0.0
-    expected[:] = 0.0
+    expected[:width] = 0.0
+    pooled, variance = width * SMOOTH, 0.0
     for partition in range(references.shape[0]):
-        if shares[partition] > 0:
-            expected += shares[partition] * one_partition(references, partition)
-            variance += shares[partition] ** 2 / (references[partition].sum() + POOLED)
+        for k in range(width):
+            pooled += references[partition, c, k]
+    for partition in range(references.shape[0]):
+        if shares[s, partition] > 0:
+            rows = POOLED
+            for k in range(width):
+                rows += references[partition, c, k]
+            variance += shares[s, partition] ** 2 / rows
+            for k in range(width):
+                cell = SMOOTH
+                for other in range(references.shape[0]):
+                    cell += references[other, c, k]
+                found = references[partition, c, k] + POOLED * cell / pooled
+                expected[k] += shares[s, partition] * found / rows
     return 1.0 / variance
 
 
 @compiled
 def _statistics(
-    window: Ints, expected: Floats, m: float, width: int, asked: NDArray[np.bool_], x: Floats, values: Floats
+    sums: Ints,
+    s: int,
+    c: int,
+    expected: Floats,
+    m: float,
+    width: int,
+    asked: NDArray[np.bool_],
+    x: Floats,
+    values: Floats,
 ) -> float:
-    """Fill the scaled statistics and the plain ones; return the degrees of freedom, rare cells counting in part."""
+    """Fill the scaled statistics of a window and the plain ones; return the degrees of freedom.
+
+    Rare cells count in part.
+    """
     n = 0.0
     for k in range(width):
-        n += window[k]
-    h, prior = 1.0 / (1.0 / max(n, 1.0) + 1.0 / m), 0.5 * width
+        n += sums[s, c, k]
+    prior, whole = 0.5 * width, 1.0 / max(n, 1.0)
+    h, smoothed = 1.0 / (whole + 1.0 / m), 1.0 / (n + prior)
     psi, js, below, largest, freedom = 0.0, 0.0, 0.0, 0.0, 0.0
     for k in range(width):
         p = expected[k]
-        q = (window[k] + prior * p) / (n + prior)
         freedom += min(1.0, n * p)
-        below += window[k] / max(n, 1.0) - p
+        below += sums[s, c, k] * whole - p
         largest = max(largest, abs(below))
-        log = math.log(q / p)
-        psi += (q - p) * log
-        if asked[JS]:
-            middle = math.log(0.5 * (1.0 + q / p))  # of (p + q) / 2 to p
-            js += 0.5 * (q * (log - middle) - p * middle)
-    values[PSI], values[KS], values[JS] = psi, largest, js
+        ratio = (sums[s, c, k] / p + prior) * smoothed  # of what is there, as much of what is expected added, to that
+        log = math.log(ratio)
+        psi += p * (ratio - 1.0) * log
+        if asked[c, JS]:
+            middle = math.log(0.5 * (1.0 + ratio))
+            js += 0.5 * p * (ratio * (log - middle) - middle)
+    values[c, s, PSI], values[c, s, KS], values[c, s, JS] = psi, largest, js
     x[PSI], x[KS], x[JS] = psi * h, largest * largest * h, 8.0 * js * h
     return max(freedom - 1.0, 1.0)
 
@@ -203,36 +233,38 @@ def weigh_one(
     ratio: float,
     freedom: float,
     deviation: float,
-    null: Floats,
-    newest: Floats,
     before: Floats,
-    how: tuple[int, float, int],
+    subject: int,
+    held: tuple[Floats, Floats, int, int, float, int],
 ) -> float:
     """Return the surprise of a statistic / what the law expects, and learn from it how it swings.
 
-    `before` is what the shorter span told, and is told anew; `how` is when the span is warm, the weight, and the span.
+    `before[subject]` is what the shorter span told, and is told anew. `held` is `null` and `newest` (subjects, 3) and
+    the row of both, when the span is warm (what it says before that is 0), what a block counts, and the span.
     """
-    effect, swing = _swings(null, before)
-    before[0], before[1] = effect, swing
-    effect = max(effect, 1.0)
-    joins = null if null[0] * how[2] < how[0] else newest
-    held = min(ratio, CEILING * effect)
-    joins[0] += how[1]
-    joins[1] += how[1] * held
-    joins[2] += how[1] * held * held
-    return _surprise(statistic, ratio, effect, max(swing, deviation), freedom)
+    null, newest, row, warm, weight, span = held
+    effect, swing = _swings(null, row, before, subject)
+    before[subject, 0], before[subject, 1] = effect, swing
+    effect, believed = max(effect, 1.0), null[row, 0] * span >= warm
+    joins = newest if believed else null
+    ratio_held, count = min(ratio, CEILING * effect), weight / span
+    joins[row, 0] += count
+    joins[row, 1] += count * ratio_held
+    joins[row, 2] += count * ratio_held * ratio_held
+    return _surprise(statistic, ratio, effect, max(swing, deviation), freedom) if believed else 0.0
 
 
 @compiled
-def _swings(null: Floats, before: Floats) -> tuple[float, float]:
+def _swings(null: Floats, row: int, before: Floats, subject: int) -> tuple[float, float]:
     """Return mean and deviation of the ratio without a change, each with room for how few windows tell of it.
 
     What the shorter span's windows tell is believed beforehand, as much as PRIOR windows.
     """
-    count = PRIOR + null[0]
-    mean = (PRIOR * before[0] + null[1]) / count
-    variance = (PRIOR * before[1] * before[1] + max(null[2] - null[1] * null[1] / max(null[0], 1e-9), 0.0)) / count
-    deviation = math.sqrt(variance)
+    windows, mean, deviation = null[row, 0], before[subject, 0], before[subject, 1]
+    count = PRIOR + windows
+    swing = max(null[row, 2] - null[row, 1] * null[row, 1] / max(windows, 1e-9), 0.0)
+    deviation = math.sqrt((PRIOR * deviation * deviation + swing) / count)
+    mean = (PRIOR * mean + null[row, 1]) / count
     return mean + ROOM * deviation / math.sqrt(count), deviation * (1.0 + ROOM / math.sqrt(2.0 * count))
 
 
@@ -242,18 +274,18 @@ def _surprise(statistic: int, ratio: float, effect: float, deviation: float, fre
 
     The heavier one: rows that come in clumps are as few, and leave a chi-square with fewer degrees (Satterthwaite).
     """
-    shape = 2.0 * effect * effect / (deviation * deviation)
-    clumped = chi_square_surprise(ratio / effect * shape, shape)
+    root, shape = (ratio / effect) ** (1.0 / 3.0), 2.0 * effect * effect / (deviation * deviation)
     if statistic == KS:
-        return min(clumped, max(2.0 * KS_MEAN * ratio / effect - math.log(2.0), 0.0))
-    return min(clumped, chi_square_surprise(ratio / effect * freedom, freedom))
+        law = max(2.0 * KS_MEAN * ratio / effect - math.log(2.0), 0.0)
+        return min(law, normal_surprise(chi_square_score(root, shape)))
+    return normal_surprise(min(chi_square_score(root, shape), chi_square_score(root, freedom)))
 
 
 @compiled
-def chi_square_surprise(x: float, freedom: float) -> float:
-    """Return -log P(chi-square > x), by Wilson and Hilferty (1931)."""
+def chi_square_score(root: float, freedom: float) -> float:
+    """Return the normal score of a chi-square by the cube root of it over its mean (Wilson and Hilferty, 1931)."""
     a = 2.0 / (9.0 * freedom)
-    return normal_surprise(((x / freedom) ** (1.0 / 3.0) - (1.0 - a)) / math.sqrt(a))
+    return (root - (1.0 - a)) / math.sqrt(a)
 
 
 @compiled
@@ -266,15 +298,18 @@ def normal_surprise(z: float) -> float:
 
 @compiled
 def weigh_spans(
-    ratios: Floats, freedom: float, null: Floats, newest: Floats, warm: Ints, weight: float, spans: Ints
-) -> Floats:
-    """Return the surprise of one statistic's newest window of each span."""
-    surprise, before = np.zeros(spans.shape[0]), np.array([1.0, 0.0])
+    ratios: Floats,
+    freedom: float,
+    null: Floats,
+    newest: Floats,
+    warm: Ints,
+    weight: float,
+    spans: Ints,
+    surprise: Floats,
+) -> None:
+    """Fill the surprise of one statistic's newest window of each span; 0 for one that is not believed yet."""
+    before = np.array([[1.0, 0.0]])
     law = math.sqrt(2.0 / freedom)
     for s in range(spans.shape[0]):
-        how = warm[s], weight / spans[s], spans[s]
-        surprise[s] = weigh_one(PSI, ratios[s], freedom, law, null[s], newest[s], before, how)
-    return surprise
-
-
-# Reducing
+        held = null, newest, s, warm[s], weight, spans[s]
+        surprise[s] = weigh_one(PSI, ratios[s], freedom, law, before, 0, held)

@@ -74,6 +74,7 @@ class Panel:
         self.widths = np.array([2] * self._numbers + self._widths, np.int64)
         self._references = np.zeros((0, self._tables, self._cells))  # by partition, in the order of `_partitions`
         self._partitions: list[int] = []
+        self._slots = np.zeros(blocks, np.int64)  # of the blocks' partitions, in a ring
         self.bounds = np.zeros((len(self._ranged), 2))
         self._ring = np.zeros((self.length, self._tables, self._cells), np.int64)
         self._sums = np.zeros((len(SPANS), self._tables, self._cells), np.int64)
@@ -86,11 +87,11 @@ class Panel:
     def fold(self, quantiles: NDArray[np.float32], missing: Ints, rest: Ints, mark: list[int]) -> float:
         """Take a block; return the greatest surprise in nats."""
         place = self.blocks % self.length
-        leaving, slot = self._ring[place].copy(), self._slot(self._marks[0][1]) if self.ready else 0
+        leaving, slot = self._ring[place].copy(), int(self._slots[place])
         self._quantiles[place], self._missing[place] = quantiles, missing
         self._rest[place, :, : rest.shape[1]] = rest
         self._marks = [*self._marks[-self.length + 1 :], mark]
-        self._slot(mark[1])
+        self._slots[place] = self._slot(mark[1])
         self.blocks += 1
         if self.blocks <= self.length:
             if self.ready:
@@ -133,10 +134,8 @@ class Panel:
 
     def _shares(self, spans: Ints) -> Floats:
         """Return how much of the newest window of each span is of which partition."""
-        shares = np.zeros((len(spans), len(self._partitions)))
-        for row, span in zip(shares, spans.tolist(), strict=True):
-            for mark in self._marks[-span:]:
-                row[self._slot(mark[1])] += 1 / span
+        shares = np.empty((len(spans), len(self._partitions)))
+        kernels.share(self._slots, self.blocks, spans, shares)
         return shares
 
     def _refill(self, tables: Ints) -> None:
@@ -194,6 +193,8 @@ class Panel:
 
     def load(self, state: PanelState) -> None:
         self.blocks, self._marks, self._partitions = state.blocks, state.marks, state.partitions
+        for back, mark in enumerate(reversed(self._marks)):
+            self._slots[(self.blocks - 1 - back) % self.length] = self._slot(mark[1])
         self._references = np.zeros((len(self._partitions), self._tables, self._cells))
         for array, held in zip(self._arrays(), state.arrays, strict=True):
             array[...] = np.frombuffer(held, array.dtype).reshape(array.shape)

@@ -44,6 +44,14 @@ class ScoredReducer:
         self._scores = np.zeros((ROWS, len(SCORES)), np.float32)
         self._times, self._offsets = np.zeros(ROWS, np.int64), np.zeros(ROWS, np.int64)
         self._versions: dict[int, tuple[int, int]] = {}
+        self._make_room(len(self._layout.numbers))
+
+    def _make_room(self, numbers: int) -> None:
+        """Make what a summary is tabulated in: the numbers by row and by column, counts of each, one-hot values."""
+        self._numbers, self._columns = np.zeros((ROWS, numbers), np.float32), np.zeros((numbers, ROWS), np.float32)
+        self._counted = np.zeros((2, numbers), np.int64)  # missing, and the default
+        self._hot: dict[str, Ints] = {name: np.zeros(ROWS, np.int64) for name in self._layout.blocks}
+        self._hot_counts = np.zeros(self._layout.hot_width, np.uint16)
 
     def fold(self, record: Record) -> list[bytes]:
         """Return the summaries that this message completes."""
@@ -73,10 +81,12 @@ class ScoredReducer:
     def _sum_up(self) -> bytes:
         layout, vectors = self._layout, self._vectors
         offsets, times = self._offsets, self._times
-        numbers = np.concatenate([vectors[:, layout.places], self._scores], axis=1)
-        hot = self._hot()
-        ordered = np.sort(numbers.T, axis=1)  # NaN goes last
-        missing = np.isnan(ordered).sum(axis=1)
+        numbers, columns, (missing, usual) = self._numbers, self._columns, self._counted
+        row_kernels.tabulate(vectors, self._scores, layout.places, layout.defaults, numbers, columns, self._counted)
+        for name, block in layout.blocks.items():
+            counts = self._hot_counts[layout.spans[name]]
+            row_kernels.hottest(vectors, block.start, block.stop, self._hot[name], counts)
+        columns.sort(axis=1)  # NaN goes last
         source = Source(
             self._topic,
             self._partition,
@@ -89,32 +99,22 @@ class ScoredReducer:
         summary = ScoredSummary(
             source,
             ROWS,
-            np.ascontiguousarray(ordered[:, self._number % 2 :: 2]).tobytes(),
+            columns[:, self._number % 2 :: 2].tobytes(),
             missing.astype(np.uint16).tobytes(),
-            (numbers[:, : len(layout.features)] == layout.defaults).sum(axis=0).astype(np.uint16).tobytes(),
-            self._counts(hot).tobytes(),
+            usual[: len(layout.features)].astype(np.uint16).tobytes(),
+            self._hot_counts.tobytes(),
             vectors[:: ROWS // WHOLE].tobytes(),
-            self._sums(hot, numbers).tobytes(),
+            self._sums().tobytes(),
             [Answered(version, *counts) for version, counts in sorted(self._versions.items())],
         )
         self._number, self._held, self._versions = self._number + 1, 0, {}
         return encode_summary(summary)
 
-    def _hot(self) -> dict[str, Ints]:
-        """Return for each one-hot feature which value each row has."""
-        blocks = self._layout.blocks.items()
-        return {name: row_kernels.hottest(self._vectors, block.start, block.stop) for name, block in blocks}
-
-    def _counts(self, hot: dict[str, Ints]) -> NDArray[np.uint16]:
-        counts = np.zeros(self._layout.hot_width, np.uint16)
-        for name, span in self._layout.spans.items():
-            counts[span] = np.bincount(hot[name], minlength=span.stop - span.start)
-        return counts
-
-    def _sums(self, hot: dict[str, Ints], numbers: NDArray[np.float32]) -> NDArray[np.float32]:
-        sums, first = np.zeros((len(self._layout.sliced), 1 + numbers.shape[1])), 0
+    def _sums(self) -> NDArray[np.float32]:
+        """Return the rows of each slice, and the sum of each number of them."""
+        sums, first = np.zeros((len(self._layout.sliced), 1 + len(self._layout.numbers))), 0
         for name in self._layout.slices:
-            row_kernels.sum_slices(numbers, hot[name], sums[first:])
+            row_kernels.sum_slices(self._numbers, self._hot[name], sums[first:])
             first += len(self._layout.hots[name])
         return sums.astype(np.float32)
 
@@ -149,7 +149,7 @@ class _Entries:
     """What versions of the batch model said of the rows of a message."""
 
     def __init__(self, column: pa.ListArray) -> None:
-        entries = pc.list_flatten(column)
+        entries = column.flatten()
         self._any = len(entries) > 0
         if self._any:
             self._rows = np.asarray(pc.list_parent_indices(column))

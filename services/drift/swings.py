@@ -38,18 +38,19 @@ class Swings:
     def __init__(self, spans: Ints, freedom: float) -> None:
         self._spans, self._freedom, self._warm = spans, freedom, warm(spans)
         self._null = np.zeros((3, 1, len(spans), 1, 3))
+        self._surprise = np.zeros(len(spans))
         self._blocks = 0
 
     def fold(self, ratios: Floats, *, stands: bool) -> Floats:
-        """Return the surprise of each span's newest window; 0 for one that is not believed yet."""
+        """Return the surprise of each span's newest window, until the next; 0 for one that is not believed yet."""
         believed, newest = self._null[0, 0, :, 0], self._null[2, 0, :, 0]
         weight = WHILE_ALERTED if stands else 1.0
-        ready = believed[:, 0] * self._spans >= self._warm
-        surprise = kernels.weigh_spans(ratios, self._freedom, believed, newest, self._warm, weight, self._spans)
+        how = self._warm, weight, self._spans
+        kernels.weigh_spans(ratios, self._freedom, believed, newest, *how, self._surprise)
         self._blocks += 1
         if self._blocks % LOT == 0:
             believe(self._null, self._spans)
-        return np.where(ready, surprise, 0.0)
+        return self._surprise
 
     def state(self) -> tuple[int, bytes]:
         return self._blocks, self._null.tobytes()

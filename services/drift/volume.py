@@ -20,6 +20,7 @@ from services.drift.swings import Swings, unpacked
 from services.runtime.alerts import Place
 from services.runtime.summaries import Source
 
+_ROWS = ROWS * SPANS
 HOUR = 3_600_000_000  # µs
 DAY = 24
 MEMORY = 14.0  # days
@@ -71,11 +72,12 @@ class Volume:
         return self._weigh(source) if self._count >= self._length // 2 else []
 
     def _weigh(self, source: Source) -> list[Signal]:
-        means = row_kernels.window_means(self._logs, self._count, SPANS)
-        surprise = self._swings.fold(means * means * ROWS * SPANS, stands=bool(self._standing))
+        means = np.empty(len(SPANS))
+        row_kernels.window_means(self._logs, self._count, SPANS, means)
+        surprise = self._swings.fold(means * means * _ROWS, stands=bool(self._standing))
         if self._count < self._length:
             return []
-        greatest = float(surprise.max())
+        greatest = max(surprise.tolist())
         if self._standing:
             return self._go_on(source, greatest)
         if greatest < self._needed:

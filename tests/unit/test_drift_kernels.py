@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from services.drift import kernels
+from services.drift import kernels, row_kernels
 from services.drift.panel import Panel, cut
 from services.drift.reducing import KEPT, ROWS
 
@@ -37,9 +37,21 @@ def test_the_surprise_of_a_chi_square_is_its_tail(freedom: int) -> None:
     """Wilson and Hilferty's is within a tenth of what is simulated; far out it says rather less."""
     x = np.sort(np.random.default_rng(1).chisquare(freedom, 400_000))
     for chance in (0.1, 1e-2, 1e-3):
-        told = kernels.chi_square_surprise(float(x[-int(chance * len(x))]), float(freedom))
+        told = chi_square_surprise(float(x[-int(chance * len(x))]), float(freedom))
         assert told == pytest.approx(-math.log(chance), rel=0.1)
-    assert 16 < kernels.chi_square_surprise(40.0, 2.0) < 20
+    assert 16 < chi_square_surprise(40.0, 2.0) < 20
+
+
+def chi_square_surprise(x: float, freedom: float) -> float:
+    return kernels.normal_surprise(kernels.chi_square_score((x / freedom) ** (1 / 3), freedom))
+
+
+def test_a_turn_is_a_cosine_and_a_sine() -> None:
+    """To some 1e-15, for small and large angles of both signs, and at the quarters, where it changes polynomials."""
+    quarters = np.arange(-40, 41) * math.pi / 4
+    angles = np.concatenate([np.random.default_rng(3).uniform(-5000, 5000, 2000), quarters, quarters + 1e-9])
+    turned = np.array([row_kernels.turn(angle) for angle in angles.tolist()])
+    assert np.abs(turned - np.stack([np.cos(angles), np.sin(angles)], axis=1)).max() < 1e-14
 
 
 def test_the_normal_tail_has_no_seam() -> None:
