@@ -5,13 +5,14 @@
 Two runs of flights are up at once and take turns: in each round both are sent the same events and labels as fast as
 they take them, one after the other, and who is first changes from round to round. A round lasts until the last
 prediction was read. Spans go to a receiver in a process of its own, which throws them away. Printed are the medians of
-throughput and of the processors' time an event, over all processes of a run, and of the rounds' ratios. Exit status 1
-if the median ratio of throughput says that tracing costs more than the bar's 3 %, or nothing was traced.
+throughput and of the processors' time an event, over all processes of a run and without the broker, whose time varies
+most; and of the rounds' ratios, each with the interval in which it lies by a bootstrap of the rounds, 95 times of 100.
+Exit status 1 if the median ratio of throughput says that tracing costs more than the bar's 3 %, or nothing was traced.
 """
 
 import argparse
 import multiprocessing
-import os
+import random
 import statistics
 import sys
 import tempfile
@@ -36,7 +37,8 @@ SCHEMAS = REPOSITORY / "schemas"
 BAR = 0.03
 SLICE = 500
 PATIENCE_S = 120.0
-TICKS = os.sysconf("SC_CLK_TCK")
+BROKER = "tansu"
+RESAMPLED = 2000
 OK = 200
 
 
@@ -49,6 +51,11 @@ class Round(NamedTuple):
     @property
     def processor_s(self) -> float:
         return sum(self.by_process.values())
+
+    @property
+    def own_s(self) -> float:
+        """All of it but the broker's."""
+        return sum(took for name, took in self.by_process.items() if name != BROKER)
 
 
 class Side:
@@ -93,8 +100,15 @@ class Side:
 
 
 def _processor_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
+    """Return what its threads have run for, to the nanosecond: a tick of `stat` is 2 µs an event."""
+    return sum(_thread_s(task) for task in Path(f"/proc/{pid}/task").iterdir())
+
+
+def _thread_s(task: Path) -> float:
+    try:
+        return int((task / "schedstat").read_text().split()[0]) / 1e9
+    except (FileNotFoundError, ProcessLookupError):  # it has ended
+        return 0.0
 
 
 class Receiver(multiprocessing.Process):
@@ -172,8 +186,9 @@ def _rounds(
 
 
 def _say(rounds: list[tuple[Round, Round]], traces: int, took: float) -> bool:
-    throughput = statistics.median(traced.throughput / plain.throughput for plain, traced in rounds)
-    processors = statistics.median(traced.processor_s / plain.processor_s for plain, traced in rounds)
+    throughput = [traced.throughput / plain.throughput for plain, traced in rounds]
+    processors = [traced.processor_s / plain.processor_s for plain, traced in rounds]
+    own = [traced.own_s / plain.own_s for plain, traced in rounds]
     for name, place in (("plain", 0), ("traced", 1)):
         speed = statistics.median(pair[place].throughput for pair in rounds)
         cost = statistics.median(pair[place].processor_s for pair in rounds)
@@ -182,10 +197,20 @@ def _say(rounds: list[tuple[Round, Round]], traces: int, took: float) -> bool:
         each = [statistics.median(pair[place].by_process[name] for pair in rounds) * 1e6 for place in (0, 1)]
         print(f"  {name}: {each[0]:.1f} and {each[1]:.1f} µs")
     print(f"{traces} traces begun in {took:.1f} s of playing: {traces / took:.1f} a second")
-    print(f"ratio of throughput {throughput:.3f}, of processor time {processors:.3f} (medians of {len(rounds)} rounds)")
-    met = 1 - throughput <= BAR and traces > 0
+    print(
+        f"ratios, medians of {len(rounds)} rounds: throughput {_ratio(throughput)}, processor time {_ratio(processors)}"
+    )
+    print(f"processor time without the broker {_ratio(own)}")
+    met = 1 - statistics.median(throughput) <= BAR and traces > 0
     print("the bar is met" if met else f"the bar is missed: at most {BAR:.0%}")
     return met
+
+
+def _ratio(found: list[float]) -> str:
+    """Say the median and where it lies, 95 times of 100 (Efron's percentile bootstrap)."""
+    draw = random.Random(1)  # noqa: S311 - no secret
+    medians = sorted(statistics.median(draw.choices(found, k=len(found))) for _ in range(RESAMPLED))
+    return f"{statistics.median(found):.3f} ({medians[RESAMPLED // 40]:.3f} to {medians[-RESAMPLED // 40]:.3f})"
 
 
 if __name__ == "__main__":

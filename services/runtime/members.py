@@ -3,7 +3,7 @@
 An event is known by its *place*: its partition and offset on `events`, which every batch down the line carries.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, TypeAlias
 
@@ -58,11 +58,15 @@ class Rows:
         return len(self.places)
 
     def found(self, *known: Mapping[Place, object]) -> list[int]:
-        """Return the rows at places that are known; cheap where many are known and none, or few, are here."""
-        here = set(self.places.tolist()) if max(map(len, known), default=0) > FEW else None
-        hits = [list(those.keys() & here) if here is not None else list(those) for those in known]
-        wanted = [place for places in hits for place in places]
-        return np.flatnonzero(np.isin(self.places, wanted)).tolist() if wanted else []
+        """Return the rows at places that are known, in their order."""
+        return sorted({row for those in known for row in self._at(those)})
+
+    def _at(self, known: Mapping[Place, object]) -> Iterator[int]:
+        if len(known) > FEW:
+            yield from (row for row, place in enumerate(self.places.tolist()) if place in known)
+            return
+        for place in known:
+            yield from (self.places == place).nonzero()[0].tolist()
 
     def text(self, name: str, row: int) -> str:
         found: str = self._batch.column(name)[row].as_py()
