@@ -20,7 +20,7 @@ from services.drift.swings import Swings, unpacked
 from services.runtime.alerts import Place
 from services.runtime.summaries import Source
 
-_ROWS = ROWS * SPANS
+_ROWS = ROWS * SPANS  # of each window
 HOUR = 3_600_000_000  # µs
 DAY = 24
 MEMORY = 14.0  # days
