@@ -24,6 +24,7 @@ from services.console.access import Tokens
 from services.console.tokens import make_tokens, tokens_path
 from services.runtime.commands import Hold, decode_command
 from services.runtime.history import read_all
+from services.runtime.models import Moved, decode_event
 from services.runtime.records import Record
 from services.runtime.stream import load_stream
 from tests.browsed import Look, chromium, look
@@ -37,6 +38,7 @@ VIEWS = ("flow", "quality", "predictions", "models", "drift", "alerts", "dead", 
 PHONE = (360, 780)
 HOUR_NS = 3_600_000_000_000
 PAINT_MS = 1000
+TRAINED_MS = 150_000  # the trainer trains once 10,000 examples are there, which RECORDS bring
 PAGE_BYTES = 200_000
 BUSY = 0.25  # of a core, that a browser without a GPU may take to keep the page up to date on a crowded machine
 BAD = {"event_id": "2013-12-31-XX-1-JFK", "origin": "JFK", "departure_delay_min": "late"}
@@ -362,6 +364,27 @@ def test_an_act_wants_the_acting_token_and_a_reason(looked: Look, run: Run) -> N
 def orders(run: Run) -> list[Hold]:
     found = [decode_command(one.value) for one in run.read("commands")]
     return [order for order in found if isinstance(order, Hold)]
+
+
+def test_a_version_is_promoted_and_rolled_back_by_hand(acting: Look, run: Run) -> None:
+    """Two clicks, each with its reason: the log says who moved it and why, and the page follows."""
+    acting.open("models")
+    promote = acting.page.get_by_role("button", name=re.compile(r"^Promote batch@\d+$")).first
+    promote.wait_for(timeout=TRAINED_MS)
+    name = str(promote.get_attribute("aria-label")).removeprefix("Promote ")
+    panel = acting.page.locator(".version").filter(has=acting.page.get_by_role("heading", name=name, exact=True))
+    for button, words, reason, state in (
+        (promote, "Promote", "the board wants it", "champion"),
+        (panel.get_by_role("button", name=f"Roll back {name}"), "Roll back", "the board regrets it", "retired"),
+    ):
+        button.click()
+        acting.page.locator("dialog input[name=reason]").fill(reason)
+        acting.page.locator("dialog").get_by_role("button", name=words, exact=True).click()
+        expect(panel.locator(".state")).to_have_text(state)
+        moved = [one for one in map(decode_event, (one.value for one in run.read("models"))) if isinstance(one, Moved)]
+        mine = next(one for one in moved if one.reason == reason)
+        assert (f"batch@{mine.version}", mine.state) == (name, state)
+        assert mine.actor.startswith("console")
 
 
 def test_a_dead_letter_is_fixed_and_sent_through(acting: Look, run: Run) -> None:
