@@ -41,6 +41,7 @@ class IngestionSettings(Settings, frozen=True):
     room: Count = 64 << 20
     patience_s: Seconds = 30.0  # how long a head, and a body, may take to arrive
     connections: Count = 500  # at once; one more is answered with 503
+    listeners: Count = 50  # of one producer at once; one more is answered with 429
     keys: str = ""
     tls_certificate: str = ""  # PEM, a chain with the server's own first
     tls_key: str = ""
@@ -57,7 +58,7 @@ def main() -> None:
     tell_who(metrics, SERVICE, settings)
     spans = open_spans(SERVICE, settings, stream)
     following = Unfollowed() if spans is None else Following(spans, rule(settings), SystemClock())
-    door = Door(stream, producer, broadcast, bodies, metrics, keys, following)
+    door = Door(stream, producer, broadcast, bodies, metrics, keys, settings.listeners, following)
     for number in (
         signal.SIGTERM,
         signal.SIGINT,

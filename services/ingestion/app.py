@@ -1,7 +1,7 @@
 """The HTTP application. Requests and answers are described in `openapi.py`, and what is served is what stands there."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from time import perf_counter
 from typing import TypedDict
 
@@ -11,6 +11,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Send
+from starlette.types import Scope as ASGIScope
 
 from services.ingestion.audit import Audit
 from services.ingestion.broadcast import Broadcast
@@ -56,6 +58,7 @@ class Door:
         bodies: Bodies,
         metrics: Metrics,
         keys: KeyFile,
+        listeners: int,
         following: Following | Unfollowed | None = None,
     ) -> None:
         self._stream = stream
@@ -69,7 +72,7 @@ class Door:
         self._asking, self._asked = asyncio.Lock(), 0.0
         self._meters = Meters(metrics, producer.queued, lambda: self._wait.why is None)
         self._audit = Audit(self._meters.denied)
-        self._doorkeeper = Doorkeeper(keys, stream.name, self._audit)
+        self._doorkeeper = Doorkeeper(keys, stream.name, self._audit, listeners)
 
     def app(self) -> Starlette:
         routes = [
@@ -131,7 +134,7 @@ class Door:
         self._doorkeeper.charge(request, caller, 1, 0)
         key = request.query_params.get("key")
         events = self._events(request, caller, None if key is None else key.encode())
-        return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+        return _Seated(events, self._doorkeeper.seat(request, caller))
 
     async def _events(self, request: Request, caller: Caller, key: bytes | None) -> AsyncIterator[bytes]:
         async for records in self._broadcast.listen():
@@ -189,6 +192,20 @@ class Door:
     def close(self) -> None:
         """Tell what is left to tell."""
         self._audit.close()
+
+
+class _Seated(StreamingResponse):
+    """An event stream whose listener is counted out, however it ends."""
+
+    def __init__(self, events: AsyncIterator[bytes], leave: Callable[[], None]) -> None:
+        super().__init__(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+        self._leave = leave
+
+    async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._leave()
 
 
 def _json(content: object, status: int, headers: dict[str, str] | None = None) -> Response:

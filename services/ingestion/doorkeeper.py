@@ -3,6 +3,8 @@
 import ipaddress
 import math
 import time
+from collections import Counter
+from collections.abc import Callable
 from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
@@ -31,11 +33,14 @@ _REASON = "thalweg.reason"
 
 
 class Doorkeeper:
-    """Holds requests to what their keys are good for on this stream. Without a file of keys all are let in."""
+    """Holds requests to what their keys are good for on this stream. Without a file of keys all are let in.
 
-    def __init__(self, keys: KeyFile, stream: str, audit: Audit) -> None:
+    A producer has at most so many `listeners` to predictions at once: they share the connections with all others.
+    """
+
+    def __init__(self, keys: KeyFile, stream: str, audit: Audit, listeners: int) -> None:
         self._keys, self._stream, self._audit = keys, stream, audit
-        self._quotas = Quotas()
+        self._quotas, self._listeners, self._listening = Quotas(), listeners, Counter[str]()
 
     @property
     def opened(self) -> bool:
@@ -49,19 +54,28 @@ class Doorkeeper:
             return ANYBODY
         caller = self._known(ring, request)
         if denied := forbidden(caller, scope, self._stream):
-            raise _refused(
-                request, denied, {"WWW-Authenticate": f'{_REALM}, error="insufficient_scope", scope="{scope}"'}
-            )
+            challenge = f'{_REALM}, error="insufficient_scope", scope="{scope}"'
+            raise _refused(request, denied, {"WWW-Authenticate": challenge}, unread=True)
         announced = request.headers.get("content-length", "")
         size = int(announced) if announced.isdecimal() else 1
         if denied := self._quotas.over(caller, 1, size, time.monotonic()):
-            raise _too_much(request, denied)
+            raise _too_much(request, denied, unread=True)
         return caller
 
     def charge(self, request: Request, caller: Caller, records: int, size: int) -> None:
         """Count what a request brings, or raise 429: nothing of it is taken then."""
         if denied := self._quotas.charge(caller, records, size, time.monotonic()):
-            raise _too_much(request, denied)
+            raise _too_much(request, denied, unread=False)
+
+    def seat(self, request: Request, caller: Caller) -> Callable[[], None]:
+        """Count one more who listens, and return how to count it out again; raise 429 if these are too many."""
+        name = caller.producer
+        if caller.grant is not None and self._listening[name] >= self._listeners:
+            message = f"{name} listens {self._listeners} times already; end one, or read the topic from Kafka"
+            denied = Denied(429, "listeners", message, caller.key, name)
+            raise _too_much(request, denied, unread=False)
+        self._listening[name] += 1
+        return lambda: self._listening.subtract([name])
 
     def still(self, request: Request, caller: Caller) -> bool:
         """Tell whether a caller who was let in is still welcome: its key may have ended since."""
@@ -86,7 +100,7 @@ class Doorkeeper:
         found = ring.caller(_bearer(request), time.time())
         if isinstance(found, Denied):
             challenge = _REALM if found.reason == "none" else f'{_REALM}, error="invalid_token"'
-            raise _refused(request, found, {"WWW-Authenticate": challenge})
+            raise _refused(request, found, {"WWW-Authenticate": challenge}, unread=True)
         request.scope[_CALLER] = found
         return found
 
@@ -116,14 +130,14 @@ def _bearer(request: Request) -> str | None:
     return token.strip() if scheme.lower() == "bearer" else None
 
 
-def _too_much(request: Request, denied: Denied) -> HTTPException:
-    return _refused(request, denied, {"Retry-After": str(max(1, math.ceil(denied.after_s)))})
+def _too_much(request: Request, denied: Denied, *, unread: bool) -> HTTPException:
+    return _refused(request, denied, {"Retry-After": str(max(1, math.ceil(denied.after_s)))}, unread=unread)
 
 
-def _refused(request: Request, denied: Denied, headers: dict[str, str]) -> HTTPException:
-    """Return the answer; the connection is closed where a body may still be on its way."""
+def _refused(request: Request, denied: Denied, headers: dict[str, str], *, unread: bool) -> HTTPException:
+    """Return the answer; the connection is closed where a body that is unread may still be on its way."""
     request.scope[_REASON] = denied
-    close = {} if request.method == "GET" else {"Connection": "close"}
+    close = {"Connection": "close"} if unread and request.method == "POST" else {}
     return HTTPException(denied.status, denied.message, {**headers, **close})
 
 

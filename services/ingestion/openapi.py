@@ -113,5 +113,7 @@ _CHALLENGE = {"WWW-Authenticate": {"required": True, "description": "RFC 6750", 
 _REFUSED = {
     "401": _response("No key, or none that is good: unknown, ended or revoked", _ERROR, _CHALLENGE),
     "403": _response("The key is good, but not for this: its scopes, its streams", _ERROR, _CHALLENGE),
-    "429": _response("The producer's quota of records or of bytes is spent; nothing was taken", _ERROR, _AFTER),
+    "429": _response(
+        "The producer's quota is spent, of records, of bytes or of listeners; nothing was taken", _ERROR, _AFTER
+    ),
 }

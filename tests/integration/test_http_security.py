@@ -231,6 +231,22 @@ def test_a_quota_is_429_and_who_waits_gets_through(broker: Broker, keys: Keys) -
         assert door.counted() == {"records": 1, "bytes": 1}
 
 
+def test_a_producer_has_so_many_listeners(broker: Broker, keys: Keys) -> None:
+    """A third of two is 429; another producer is let in, and once one of the two has left, so is the third."""
+    key, other = keys.create("many"), keys.create("other")
+    with ingestion(broker, keys, LISTENERS=2) as door, contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(httpx.Client(base_url=door.url, timeout=30)) for _ in range(4)]
+
+        def listen(client: httpx.Client, key: str) -> int:
+            stream = stack.enter_context(client.stream("GET", f"{PREFIX}/predictions", headers=bearer(key)))
+            return stream.status_code
+
+        assert [listen(client, key) for client in clients[:3]] == [200, 200, 429]
+        assert listen(clients[3], other) == 200
+        clients[0].close()
+        wait_until(lambda: listen(clients[2], key) == 200)
+
+
 def test_the_rate_is_what_the_quota_says(broker: Broker, keys: Keys) -> None:
     """The replayer, which honours Retry-After, gets all of 900 events through at 300 a second, each once, no faster."""
     key = keys.create("steady", ALL, "--records", "300")
