@@ -15,6 +15,7 @@ from services.runtime.stream import Stream
 
 SLICE = 1000  # records a request holds at most
 TICK_S = 0.02
+LATER = (httpx.codes.SERVICE_UNAVAILABLE, httpx.codes.TOO_MANY_REQUESTS)  # what is worth another try
 PATIENCE_S = 60.0
 Timed: TypeAlias = tuple[float, str, dict[str, Any]]  # seconds since 1970, "event" or "label", the record
 
@@ -64,7 +65,7 @@ class Sent:
 
 
 class Replayer:
-    """Sends slices of what is due, of `most` records each at most.
+    """Sends slices of what is due, of `most` records each at most; with an API key, where the door asks for one.
 
     `speed` is seconds of event time a second; infinite sends as fast as it is taken.
     """
@@ -77,10 +78,12 @@ class Replayer:
         speed: float,
         check: Callable[[], None],
         most: int = SLICE,
+        key: str | None = None,
     ) -> None:
         self._most = most
         self._stream, self._timed, self._speed, self._check = stream, timed, speed, check
-        self._client = httpx.Client(base_url=f"{url}/v1/streams/{stream.name}", timeout=PATIENCE_S)
+        shown = {} if key is None else {"Authorization": f"Bearer {key}"}
+        self._client = httpx.Client(base_url=f"{url}/v1/streams/{stream.name}", timeout=PATIENCE_S, headers=shown)
         self._key, self._id, self._label = stream.key, stream.pipeline.stream.id, stream.pipeline.label.field
         self._positives = 0
         self._newest_of_key: dict[str, float] = {}
@@ -148,7 +151,7 @@ class Replayer:
         end = time.monotonic() + PATIENCE_S
         while True:
             answer = self._client.post(f"/{kind}", content=body, headers={"Content-Type": "application/x-ndjson"})
-            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE or time.monotonic() > end:
+            if answer.status_code not in LATER or time.monotonic() > end:
                 break
             self._check()
             time.sleep(float(answer.headers.get("Retry-After", 1)))

@@ -1,7 +1,7 @@
 """The HTTP application. Requests and answers are described in `openapi.py`, and what is served is what stands there."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from time import perf_counter
 from typing import TypedDict
 
@@ -11,10 +11,16 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Send
+from starlette.types import Scope as ASGIScope
 
+from services.ingestion.audit import Audit
 from services.ingestion.broadcast import Broadcast
 from services.ingestion.core import MEDIA, IngestionCore, Kind, Rejected, count, split
+from services.ingestion.doorkeeper import Doorkeeper
 from services.ingestion.followed import Followed, Following, Unfollowed
+from services.ingestion.key_file import KeyFile
+from services.ingestion.keys import Caller, Scope
 from services.ingestion.meters import Measured, Meters
 from services.ingestion.openapi import document
 from services.ingestion.producer import DurableProducer
@@ -29,6 +35,7 @@ from services.runtime.stream import Stream
 from services.runtime.waiting import Wait
 
 PREFIX = "/v1/streams/{stream}"
+WRITE: dict[Kind, Scope] = {"events": "events:write", "labels": "labels:write"}
 RETRY_AFTER_S = 1
 ASK_EVERY_S = 1.0
 
@@ -50,6 +57,8 @@ class Door:
         broadcast: Broadcast,
         bodies: Bodies,
         metrics: Metrics,
+        keys: KeyFile,
+        listeners: int,
         following: Following | Unfollowed | None = None,
     ) -> None:
         self._stream = stream
@@ -62,6 +71,8 @@ class Door:
         self._wait = Wait(self._clock)
         self._asking, self._asked = asyncio.Lock(), 0.0
         self._meters = Meters(metrics, producer.queued, lambda: self._wait.why is None)
+        self._audit = Audit(self._meters.denied)
+        self._doorkeeper = Doorkeeper(keys, stream.name, self._audit, listeners)
 
     def app(self) -> Starlette:
         routes = [
@@ -73,7 +84,7 @@ class Door:
             Route("/readyz", self.ready, methods=["GET"]),
             Route("/metrics", self.metrics, methods=["GET"]),
         ]
-        app = Starlette(routes=routes, exception_handlers={HTTPException: _problem})
+        app = Starlette(routes=routes, exception_handlers={HTTPException: self._problem})
         app.router.redirect_slashes = False  # a path that is not ours is 404
         app.add_middleware(Measured, meters=self._meters)
         return app
@@ -95,11 +106,14 @@ class Door:
         return _json(answer, status)
 
     async def _judged(self, request: Request, kind: Kind, followed: Followed | Unfollowed) -> tuple[Answer, int]:
+        caller = self._doorkeeper.admit(request, WRITE[kind])
         self._check_stream(request)
         media = media_type(request, MEDIA)
         async with self._bodies.read(request) as body:
-            if count(body, media) > self._producer.queue:
+            lines = count(body, media)
+            if lines > self._producer.queue:
                 raise HTTPException(413, f"a request holds at most {self._producer.queue} lines; send it in parts")
+            self._doorkeeper.charge(request, caller, lines, len(body))
             judgement = self._core.judge(kind, split(body, media))
             await self._write(followed.stamped(judgement.accepted, begins=kind == "events"))
         self._meters.refused(self._stream.topic(kind), judgement.rejected)
@@ -115,13 +129,18 @@ class Door:
         self._meters.sent(records, perf_counter() - began)
 
     async def predictions(self, request: Request) -> Response:
+        caller = self._doorkeeper.admit(request, "predictions:read")
         self._check_stream(request)
+        self._doorkeeper.charge(request, caller, 1, 0)
         key = request.query_params.get("key")
-        events = self._events(None if key is None else key.encode())
-        return StreamingResponse(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+        events = self._events(request, caller, None if key is None else key.encode())
+        return _Seated(events, self._doorkeeper.seat(request, caller))
 
-    async def _events(self, key: bytes | None) -> AsyncIterator[bytes]:
+    async def _events(self, request: Request, caller: Caller, key: bytes | None) -> AsyncIterator[bytes]:
         async for records in self._broadcast.listen():
+            if not self._doorkeeper.still(request, caller):
+                yield b"event: refused\ndata: the key that this was asked for with is good no more\n\n"
+                return
             if records is None:
                 yield b": listening\n\n"
                 continue
@@ -133,7 +152,7 @@ class Door:
         yield b"event: overflow\ndata: too slow, or the log is away; connect again, or read the topic from Kafka\n\n"
 
     async def openapi(self, _: Request) -> Response:
-        return _json(document(self._stream, self._bodies.largest), 200)
+        return _json(document(self._stream, self._bodies.largest, opened=self._doorkeeper.opened), 200)
 
     async def health(self, _: Request) -> Response:
         return _json({"status": "ok", "stream": self._stream.name}, 200)
@@ -164,11 +183,29 @@ class Door:
         if name != self._stream.name:
             raise HTTPException(404, f"no stream {name!r} here; this service serves {self._stream.name!r}")
 
+    async def _problem(self, request: Request, error: Exception) -> Response:
+        if not isinstance(error, HTTPException):
+            raise error
+        self._doorkeeper.tell(request, error)
+        return _json({"error": error.detail}, error.status_code, dict(error.headers or {}))
 
-async def _problem(_: Request, error: Exception) -> Response:
-    if not isinstance(error, HTTPException):
-        raise error
-    return _json({"error": error.detail}, error.status_code, dict(error.headers or {}))
+    def close(self) -> None:
+        """Tell what is left to tell."""
+        self._audit.close()
+
+
+class _Seated(StreamingResponse):
+    """An event stream whose listener is counted out, however it ends."""
+
+    def __init__(self, events: AsyncIterator[bytes], leave: Callable[[], None]) -> None:
+        super().__init__(events, media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+        self._leave = leave
+
+    async def __call__(self, scope: ASGIScope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._leave()
 
 
 def _json(content: object, status: int, headers: dict[str, str] | None = None) -> Response:

@@ -31,6 +31,8 @@ class Meters:
         self._took = metrics.histogram(name, said, SECONDS, {**SYSTEM, "messaging_operation_name": "send"})
         name, said = "thalweg_refused_lines_total", "Lines of requests that were refused."
         self._refused = metrics.counter(name, said, (*TOPIC, "reason"))
+        name, said = "thalweg_refused_requests_total", "Requests that were refused as a whole."
+        self._denied = metrics.counter(name, said, ("http_route", "reason"))
         told = metrics.told
         said = "Records that are on their way to the log."
         told("thalweg_queued_records", said, lambda: {(): float(queued())})
@@ -38,8 +40,7 @@ class Meters:
         told("thalweg_ready", said, lambda: {(): float(ready())})
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
-        named = method if method in METHODS else OTHER
-        self._requests(named, route, str(status)).observe(seconds, trace=trace_id())
+        self._requests(method, route, str(status)).observe(seconds, trace=trace_id())
 
     def sent(self, records: Sequence[Outgoing], seconds: float) -> None:
         """Count records that are durable now."""
@@ -50,6 +51,19 @@ class Meters:
     def refused(self, topic: str, lines: Iterable[Rejected]) -> None:
         for reason, count in Counter(line.reason for line in lines).items():
             self._refused.labels(topic, reason).inc(count)
+
+    def denied(self, reason: str, route: str) -> None:
+        """Count a request that was refused."""
+        self._denied.labels(route, reason).inc()
+
+
+def method_of(scope: Scope) -> str:
+    method: str = scope["method"]
+    return method if method in METHODS else OTHER
+
+
+def route_of(scope: Scope) -> str:
+    return getattr(scope.get("route"), "path", OTHER)
 
 
 class Measured:
@@ -70,5 +84,4 @@ class Measured:
             await self._app(scope, receive, note)
         finally:
             if scope["type"] == "http":
-                route = getattr(scope.get("route"), "path", OTHER)
-                self._meters.answered(scope["method"], route, status, perf_counter() - began)
+                self._meters.answered(method_of(scope), route_of(scope), status, perf_counter() - began)

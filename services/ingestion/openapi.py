@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from services.ingestion.keys import Scope
 from services.runtime.stream import Stream
 
 _ANSWER = {
@@ -30,16 +31,21 @@ _READY = {
 }
 
 
-def document(stream: Stream, max_body: int) -> dict[str, Any]:
-    """Return the document as plain data."""
+def document(stream: Stream, max_body: int, *, opened: bool) -> dict[str, Any]:
+    """Return the document as plain data; `opened` says that nobody needs a key."""
     prefix = f"/v1/streams/{stream.name}"
     return {
         "openapi": "3.1.0",
         "info": {"title": f"Thalweg ingestion: {stream.name}", "version": "1"},
+        "components": {"securitySchemes": {"key": _KEY}},
         "paths": {
-            f"{prefix}/events": {"post": _post("events", stream.event, max_body)},
-            f"{prefix}/labels": {"post": _post("labels", stream.label, max_body)},
-            f"{prefix}/predictions": {"get": _predictions(stream)},
+            f"{prefix}/events": {
+                "post": _post("events", stream.event, max_body) | _secured("events:write", opened=opened)
+            },
+            f"{prefix}/labels": {
+                "post": _post("labels", stream.label, max_body) | _secured("labels:write", opened=opened)
+            },
+            f"{prefix}/predictions": {"get": _predictions(stream) | _secured("predictions:read", opened=opened)},
             "/healthz": {
                 "get": {"summary": "Whether the service is up", "responses": {"200": {"description": "It is"}}}
             },
@@ -63,12 +69,15 @@ def _post(kind: str, schema: dict[str, Any], max_body: int) -> dict[str, Any]:
         },
         "responses": {
             "202": _response("Accepted lines are durable; the others are listed with the reason", _ANSWER),
+            **_REFUSED,
             "400": _response("The body is not the gzip that its Content-Encoding says", _ERROR),
             "408": _response("The body took too long to arrive", _ERROR),
             "413": _response("The body is too large, or has too many lines", _ERROR),
             "415": _response("Another Content-Type than these two, or another Content-Encoding", _ERROR),
             "422": _response("No line was good", _ANSWER),
-            "503": _response("The way to the log is full or closed; try again after `Retry-After` seconds", _ERROR),
+            "503": _response(
+                "The way to the log is full or closed; try again after `Retry-After` seconds", _ERROR, _AFTER
+            ),
         },
     }
 
@@ -76,8 +85,35 @@ def _post(kind: str, schema: dict[str, Any], max_body: int) -> dict[str, Any]:
 def _predictions(stream: Stream) -> dict[str, Any]:
     key = {"name": "key", "in": "query", "schema": {"type": "string"}, "description": f"only this {stream.key}"}
     events = {"description": "Predictions from now on, one an event", "content": {"text/event-stream": {}}}
-    return {"summary": "Follow predictions (server-sent events)", "parameters": [key], "responses": {"200": events}}
+    return {
+        "summary": "Follow predictions (server-sent events)",
+        "parameters": [key],
+        "responses": {"200": events, **_REFUSED},
+    }
 
 
-def _response(description: str, schema: dict[str, Any]) -> dict[str, Any]:
-    return {"description": description, "content": {"application/json": {"schema": schema}}}
+def _secured(scope: Scope, *, opened: bool) -> dict[str, Any]:
+    """Return what an operation demands: a key with this scope, or nothing where the door is open."""
+    return {"security": [{"key": [scope]}, *([{}] if opened else [])]}
+
+
+def _response(description: str, schema: dict[str, Any], headers: dict[str, Any] | None = None) -> dict[str, Any]:
+    answer = {"description": description, "content": {"application/json": {"schema": schema}}}
+    return answer if headers is None else {**answer, "headers": headers}
+
+
+_KEY = {
+    "type": "http",
+    "scheme": "bearer",
+    "bearerFormat": "thalweg_<id>_<secret>",
+    "description": "A producer's key, with the scopes and the quota that it was made with: `thalweg keys create`.",
+}
+_AFTER = {"Retry-After": {"required": True, "description": "in seconds", "schema": {"type": "integer", "minimum": 1}}}
+_CHALLENGE = {"WWW-Authenticate": {"required": True, "description": "RFC 6750", "schema": {"type": "string"}}}
+_REFUSED = {
+    "401": _response("No key, or none that is good: unknown, ended or revoked", _ERROR, _CHALLENGE),
+    "403": _response("The key is good, but not for this: its scopes, its streams", _ERROR, _CHALLENGE),
+    "429": _response(
+        "The producer's quota is spent, of records, of bytes or of listeners; nothing was taken", _ERROR, _AFTER
+    ),
+}

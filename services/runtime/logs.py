@@ -20,9 +20,11 @@ from services.runtime.quiet import Quiet
 VARIABLE, FORMS = "THALWEG_LOG", ("text", "json")
 TRACE: ContextVar[tuple[str, str] | None] = ContextVar("trace", default=None)  # of a trace and its span, in hex
 MASK = "***"
+FIELDS = "fields"  # the `extra` of a line that says in fields what its message says in words
 _SECRETS = (
     re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"),  # of an address
     re.compile(r"(?i)(?<=bearer )[\w.~+/=-]+"),
+    re.compile(r"(?<=thalweg_[0-9a-f]{12}_)[\w-]{43}"),  # of an API key
     re.compile(r"(?i)(?<=[#?&]token=)[^&\s\"']+"),
     re.compile(
         r"(?i)(?:(?<=password)|(?<=secret)|(?<=api_key)|(?<=apikey))(?P<is>\w*['\"]?\s*[=:]\s*['\"]?)[^\s'\",;&]+"
@@ -70,6 +72,7 @@ class Line(msgspec.Struct, omit_defaults=True):
     trace_id: str | None = None
     span_id: str | None = None
     exception: str | None = None
+    fields: Mapping[str, str | int] | None = None
 
 
 class Json(logging.Formatter):
@@ -94,6 +97,7 @@ class Json(logging.Formatter):
             trace,
             span,
             told,
+            getattr(record, FIELDS, None),
         )
         return msgspec.json.encode(line).decode()
 

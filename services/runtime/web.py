@@ -1,10 +1,15 @@
 """The HTTP server, with an end to its patience: uvicorn waits for ever for a request that does not come to its end."""
 
 import asyncio
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from services.runtime.tls import Tls
+
+RENEW_S = 1  # between looks at the files of a certificate
 
 
 class PatientProtocol(H11Protocol):
@@ -41,10 +46,10 @@ class PatientProtocol(H11Protocol):
         self.transport.close()
 
 
-def run(app: ASGIApp, host: str, port: int, connections: int, patience_s: float) -> None:
+def run(app: ASGIApp, host: str, port: int, connections: int, patience_s: float, tls: Tls | None = None) -> None:
     """Serve until SIGTERM or SIGINT, at most so many connections at once."""
     protocol = type("Protocol", (PatientProtocol,), {"patience_s": patience_s})
-    uvicorn.run(
+    config = uvicorn.Config(
         app,
         host=host,
         port=port,
@@ -55,4 +60,17 @@ def run(app: ASGIApp, host: str, port: int, connections: int, patience_s: float)
         access_log=False,
         limit_concurrency=connections,
         timeout_graceful_shutdown=2,
+        **({} if tls is None else _secured(tls)),
     )
+    uvicorn.Server(config).run()
+
+
+def _secured(tls: Tls) -> dict[str, Any]:
+    async def renew() -> None:
+        tls.renew()
+
+    return {
+        "ssl_context_factory": lambda _config, _usual: tls.context,
+        "timeout_notify": RENEW_S,
+        "callback_notify": renew,
+    }

@@ -23,6 +23,7 @@ PURE = [f"features/{name}.py" for name in ("engine", "state", "kernels", "fillin
     *(f"replay/story/{name}.py" for name in ("facts", "memories", "past")),
     *(f"console/{name}.py" for name in ("access", "alarms", "dead", "drifting", "flow", "otlp_json", "otlp_values")),
     *(f"console/{name}.py" for name in ("latency", "quality", "rates", "span", "tape", "topology", "versions", "why")),
+    *(f"ingestion/{name}.py" for name in ("issuing", "keys", "quotas")),
     "inference/mix.py",
     "inference/guard.py",
     *(f"runtime/{name}.py" for name in ("chronicle", "contexts", "layout", "members", "sampling", "spans")),
@@ -62,7 +63,8 @@ HOMES = {
     "prometheus_client": {"runtime/metrics.py"},
     "river": {"learner/model.py", "runtime/clip.py"},
     "starlette": {
-        *("ingestion/app.py", "ingestion/meters.py", "runtime/bodies.py", "runtime/web.py"),
+        *(f"ingestion/{name}.py" for name in ("app", "doorkeeper", "meters")),
+        *("runtime/bodies.py", "runtime/web.py"),
         *(
             f"console/{name}.py"
             for name in ("acting", "app", "headers", "looking", "meters", "problems", "sessions", "spans")

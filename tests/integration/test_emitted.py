@@ -47,6 +47,8 @@ class Run:
             spoil(stack.broker.address)
             refused = httpx.post(f"{stack.ingestion}/v1/streams/flights/events", json={})
             assert refused.status_code == 422
+            refused = httpx.post(f"{stack.ingestion}/v1/streams/flights/events", content=b"no JSON")
+            assert refused.status_code == 415
             self._wait(stack)
             self.pages = {name: page(url) for name, url in stack.answering.items()}
             self.targets = msgspec.json.decode(place(self.run_dir, "flights").read_bytes())
@@ -167,6 +169,7 @@ def test_numbers_agree_with_what_was_sent(run: Run) -> None:
     assert (consumed, dead) == (EVENTS + 1, 1)
     assert 0 < sample(run, "inference", "thalweg_prediction_age_seconds_sum") / EVENTS < 60
     assert sample(run, "ingestion", "thalweg_refused_lines_total", reason="schema") == 1
+    assert sample(run, "ingestion", "thalweg_refused_requests_total", reason="type") == 1
     labelled = sample(run, "rollout", "thalweg_model_examples_total", role="served")
     assert labelled == sample(run, "labels", "thalweg_labelled_events") > 0
     loss = sample(run, "rollout", "thalweg_model_loss_nats_total", role="served") / labelled
