@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from infra.commands import dead_letter, drift, keys, models, replay, status, trace, train, verify
+from infra.commands import dead_letter, doctor, drift, keys, models, replay, status, trace, train, verify
 from infra.local import demo, instances
 from infra.local.brokers import BrokerUnavailable
 from infra.local.processes import ChildDied
@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--schemas", type=Path, default=REPOSITORY / "schemas", help="the folder of stream folders"
         )
-    for module in (status, trace, verify, replay, dead_letter, train, models, drift, keys):
+    for module in (status, doctor, trace, verify, replay, dead_letter, train, models, drift, keys):
         module.add(commands)
     return parser
 
