@@ -214,3 +214,18 @@ def test_the_command_line_says_no_secret(tmp_path: Path, capsys: pytest.CaptureF
     said = capsys.readouterr()
     assert "host" in said.err
     assert WORD not in said.err + said.out
+
+
+def test_an_error_that_nobody_foresaw_shows_no_secret() -> None:
+    """It ends the process with 1 and its traceback is in the log, masked as the log is."""
+    code = (
+        "from services.runtime.process import run_service\n"
+        "def main(): raise RuntimeError('kafka://me:' + 'made-up' * 2 + '@host')\n"
+        "run_service('features', main)\n"
+    )
+    argv = [sys.executable, "-c", code]
+    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "kafka://***@host" in done.stderr
+    assert "made-upmade-up" not in done.stderr
