@@ -54,11 +54,8 @@ def connect(given: argparse.Namespace) -> tuple[Stream, Settings]:
     broker = given.broker or (running.broker if running else None)
     if broker is None:
         raise ValueError(f"no run of {stream.name} is up here; start one (thalweg up) or name its --broker HOST:PORT")
-    return stream, settings_of(given, stream.name, broker)
-
-
-def settings_of(given: argparse.Namespace, stream: str, broker: str) -> Settings:
-    return Settings(stream=stream, schemas=given.schemas, broker=broker, data=given.run_dir / stream / "data")
+    data = given.run_dir / stream.name / "data"
+    return stream, Settings(stream=stream.name, schemas=given.schemas, broker=broker, data=data)
 
 
 class Progress:

@@ -8,13 +8,12 @@ from typing import Any
 
 import msgspec
 
-from infra.commands.connection import add_log, settings_of
+from infra.commands.connection import add_log, connect
 from infra.doctor import installed, keys, log, machine, running, streams
 from infra.doctor.findings import Finding, healthy, lines, ok, wrong
 from infra.local import triton
 from infra.local.stack import PORTS, REPOSITORY, Running, read_running
 from services.runtime.errors import ConfigError
-from services.runtime.stream import load_stream
 
 LOCKS = REPOSITORY / "infra" / "locks"
 ABOUT = """\
@@ -86,14 +85,13 @@ def _keys(given: argparse.Namespace, up: Running | None) -> list[Finding]:
 
 
 def _log(given: argparse.Namespace, up: Running | None) -> list[Finding]:
-    broker = given.broker or (up.broker if up else None)
-    if broker is None:
+    if given.broker is None and up is None:
         return [ok("broker", "nothing is up here; name one to look at it: --broker HOST:PORT")]
     try:
-        stream = load_stream(given.schemas, given.stream)
+        stream, settings = connect(given)
     except ConfigError as error:
         return [wrong("topics", f"not looked at, as the stream can't be read: {error}", "correct its folder")]
-    return log.look(settings_of(given, stream.name, broker), stream)
+    return log.look(settings, stream)
 
 
 def _up(given: argparse.Namespace, up: Running | None) -> list[Finding]:
