@@ -32,6 +32,7 @@ from tests.consoles import until
 ROOT = Path(__file__).parents[2]
 SCHEMAS = ROOT / "schemas"
 WORD = "Zq7hunter2Wk"  # made up; and a suffix for each place, so that a finding says whose it is
+PLACES = ("webhook", "alertmanager", "snapshots", "mlflow", "otlp")
 EVENTS = 300
 
 
@@ -124,8 +125,15 @@ def test_a_run_shows_no_secret(
     assert b"predict" in found["answer console /metrics"] or b"thalweg" in found["answer console /metrics"]
     made = [token.encode() for token in (tokens.acting, tokens.reading, tokens.key)]
     private = (tmp_path / "run" / "flights" / "data" / "keys" / "private").read_bytes()
-    secrets = [WORD.encode(), *made, private, private.hex().encode()]
-    assert [place for place, content in found.items() if any(one in content for one in secrets)] == []
+    basic = [base64.b64encode(f"me:{secret(place)}".encode()) for place in PLACES]
+    secrets = [WORD.encode(), *basic, *made, private, private.hex().encode()]
+    assert showing(found | {str(n): b"<" + one + b">" for n, one in enumerate(secrets)}, secrets) == [
+        str(n) for n in range(len(secrets))
+    ], "what was planted, and nothing else"
+
+
+def showing(found: dict[str, bytes], secrets: list[bytes]) -> list[str]:
+    return [place for place, content in found.items() if any(one in content for one in secrets)]
 
 
 def predicted(stack: Stack) -> list[bytes]:
