@@ -29,10 +29,10 @@ def pair(folder: Path) -> Finding:
 
 
 def secrets_of(data: Path) -> list[Path]:
-    """Return the files that only their owner may read: all keys but public ones, and the console's tokens."""
+    """Return the files that only their owner may read: all keys but public ones, tokens, and what producers may do."""
     keys = [path for path in sorted((data / "keys").rglob("*")) if path.is_file() and "public" not in path.name]
-    tokens = data / "console" / "tokens.json"
-    return [*keys, *([tokens] if tokens.exists() else [])]
+    others = (data / "console" / "tokens.json", data / "ingestion" / "keys.json")
+    return [*keys, *(path for path in others if path.exists())]
 
 
 def permissions(data: Path) -> list[Finding]:

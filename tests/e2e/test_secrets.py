@@ -105,8 +105,13 @@ def test_a_run_shows_no_secret(
         Replayer(stack.stream, stack.ingestion, timed, float("inf"), stack.check).run(lambda: None)
         bad = httpx.post(f"{stack.ingestion}/v1/streams/flights/events", json={"event_id": 1}, timeout=20)
         until(lambda: len(predicted(stack)) > EVENTS // 3 and receiver.bodies, 90)
+        key = an_api_key(stack, capsys)
+        refused = [post(stack, key, "labels"), post(stack, f"{key[:-4]}AAAA", "events"), post(stack, "", "events")]
+        assert [answer.status_code for answer in refused] == [403, 401, 401]
+        found_first = {f"refusal {place}": answer.content for place, answer in enumerate(refused)}
         tokens = msgspec.json.decode(tokens_path(stack.data).read_bytes(), type=Tokens)
         found = {f"answer {url}": text for url, text in answers(stack, tokens).items()} | {"refusal": bad.content}
+        found |= found_first
         found |= {f"topic {kind}": b"".join(topic(stack, kind)) for kind in TOPICS}
         found |= {f"span {place}": body for place, body in enumerate(receiver.bodies)}
         capsys.readouterr()
@@ -123,13 +128,32 @@ def test_a_run_shows_no_secret(
     assert len(found) > 40
     assert f"me:{secret('otlp')}" in receiver.authorized, "it was used"
     assert b"predict" in found["answer console /metrics"] or b"thalweg" in found["answer console /metrics"]
-    made = [token.encode() for token in (tokens.acting, tokens.reading, tokens.key)]
+    made = [token.encode() for token in (tokens.acting, tokens.reading, tokens.key, key[-43:])]
     private = (tmp_path / "run" / "flights" / "data" / "keys" / "private").read_bytes()
     basic = [base64.b64encode(f"me:{secret(place)}".encode()) for place in PLACES]
     secrets = [WORD.encode(), *basic, *made, private, private.hex().encode()]
     assert showing(found | {str(n): b"<" + one + b">" for n, one in enumerate(secrets)}, secrets) == [
         str(n) for n in range(len(secrets))
     ], "what was planted, and nothing else"
+
+
+def an_api_key(stack: Stack, capsys: pytest.CaptureFixture[str]) -> str:
+    """Make a producer's key, wait until the door has it, and send an event with it."""
+    capsys.readouterr()
+    where = ["--file", str(stack.data / "ingestion" / "keys.json"), "--streams", "flights"]
+    assert cli.main(["keys", "create", "airline", "--scopes", "events:write", *where]) == 0
+    key = capsys.readouterr().out.strip()
+    until(lambda: post(stack, "", "events").status_code == httpx.codes.UNAUTHORIZED, 30)
+    assert post(stack, key, "events").status_code == httpx.codes.ACCEPTED
+    return key
+
+
+def post(stack: Stack, key: str, kind: str) -> httpx.Response:
+    """Send the first event once more: a duplicate, which is accepted and dead-lettered later."""
+    (event,) = [record for _, what, record in islice(records(SCHEMAS, "flights", 1), 1) if what == "event"]
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    where = f"{stack.ingestion}/v1/streams/flights/{kind}"
+    return httpx.post(where, json=event, headers=headers, timeout=20)
 
 
 def showing(found: dict[str, bytes], secrets: list[bytes]) -> list[str]:
