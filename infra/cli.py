@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from infra.commands import dead_letter, drift, keys, models, replay, status, trace, train, verify
+from infra.commands import backup, dead_letter, doctor, drift, keys, models, replay, status, trace, train, verify
 from infra.local import demo, instances
 from infra.local.brokers import BrokerUnavailable
 from infra.local.processes import ChildDied
@@ -17,6 +17,7 @@ from infra.local.stack import CONSOLE, REPOSITORY, AlreadyUp, Options, Stack
 from infra.local.supervision import Supervisor
 from infra.local.triton import TritonUnavailable
 from services.runtime.errors import ThalwegError
+from services.runtime.logs import masked
 from services.runtime.stream import load_stream
 
 EXPECTED = (ThalwegError, BrokerUnavailable, TritonUnavailable, ChildDied, NoSource, AlreadyUp, ValueError)
@@ -32,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(given.run(given))
     except EXPECTED as error:
-        print(f"\nthalweg: {error}", file=sys.stderr)
+        print(f"\nthalweg: {masked(str(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
@@ -63,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--schemas", type=Path, default=REPOSITORY / "schemas", help="the folder of stream folders"
         )
-    for module in (status, trace, verify, replay, dead_letter, train, models, drift, keys):
+    for module in (status, doctor, trace, verify, replay, dead_letter, train, models, drift, keys, backup):
         module.add(commands)
     return parser
 

@@ -67,6 +67,7 @@ class Running(msgspec.Struct, frozen=True):
     data: str
     services: dict[str, str]  # where each process answers /healthz and /readyz
     console: str = ""
+    triton: str = ""  # where it answers gRPC
 
 
 class Stack:
@@ -157,9 +158,8 @@ class Stack:
         self._wait_http("console", self.console)
         brokers.wait_joined(self.broker, self.children, self._groups())
         self._wait_first_version()
-        running = Running(
-            os.getpid(), self.broker.address, self.ingestion, str(self.data), self.answering, self.console
-        )
+        where = self.broker.address, self.ingestion, str(self.data), self.answering, self.console, address
+        running = Running(os.getpid(), *where)
         self._running.write_bytes(msgspec.json.encode(running))
         self.instances.changed = self._tell_prometheus
         self._tell_prometheus()
@@ -183,7 +183,7 @@ class Stack:
 
     def _topics(self) -> dict[str, TopicSpec]:
         def spec(kind: str) -> TopicSpec:
-            config = {} if self.broker.kind == "embedded" else _config(kind)
+            config = {} if self.broker.kind == "embedded" else topic_config(kind)
             return TopicSpec(1 if kind in UNPARTITIONED else self.options.partitions, config)
 
         return {self.stream.topic(kind): spec(kind) for kind in TOPICS}
@@ -234,7 +234,7 @@ class Stack:
                 return
 
 
-def _config(kind: str) -> dict[str, str]:
+def topic_config(kind: str) -> dict[str, str]:
     """Return a topic's settings: the broker's clock on what clients write, room for what services make of it."""
     if kind in ("events", "labels"):
         return {"message.timestamp.type": "LogAppendTime"}

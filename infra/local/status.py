@@ -40,7 +40,7 @@ class State(msgspec.Struct, frozen=True):
 def read_status(stream: str, running: Running) -> dict[str, State]:
     """Ask every process and, meanwhile, the broker."""
     with ThreadPoolExecutor(16) as pool:
-        reports = {name: pool.submit(_ask, url) for name, url in running.services.items()}
+        reports = {name: pool.submit(ask, url) for name, url in running.services.items()}
         lags = {
             (service, kind): pool.submit(records_behind, running.broker, f"{stream}.{service}", f"{stream}.{kind}")
             for service, kinds in INPUTS.items()
@@ -57,7 +57,7 @@ def _state(name: str, report: Report | None, lags: Mapping[tuple[str, str], int 
     )
 
 
-def _ask(url: str) -> Report | None:
+def ask(url: str) -> Report | None:
     try:
         return msgspec.json.decode(httpx.get(f"{url}/readyz", timeout=PATIENCE_S).content, type=Report)
     except (httpx.HTTPError, msgspec.DecodeError):

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from services.labels.core import SERVICE
+from services.labels.core import FORMAT, SERVICE
 from services.labels.index import warm_up
 from services.labels.joining import Joining
 from services.labels.meters import tell
@@ -31,7 +31,7 @@ def main() -> None:
     stage = Joining(stream, settings.waiting, health, open_disks(settings.data, stream.name, settings.snapshots))
     tell(health.metrics, lambda: health.labelled, stage.waiting)
     watermark(health.metrics, lambda: [core.newest for core in list(stage.cores.values())])
-    depends = f"{scored_frame(stream).fingerprint}/{stream.label_rule}/{PAGE}"
+    depends = f"{FORMAT}/{scored_frame(stream).fingerprint}/{stream.label_rule}/{PAGE}"
     serve(SERVICE, settings, stream, ["scored", "labels"], stage, depends, health)
 
 

@@ -22,6 +22,7 @@ from services.runtime.stream import Stream
 
 SERVICE = "labels"
 MESSAGE = 4096  # examples in a message
+FORMAT = 1  # of the state: one of another is folded again
 NEGATIVE = 0.0  # what a label that never came stands for
 
 

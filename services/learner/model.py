@@ -10,10 +10,12 @@ from services.runtime.clip import Clip
 from services.runtime.errors import ConfigError
 from services.runtime.stream import Stream
 
+FORMAT = 1  # of the learner's state: one of another is folded again
+
 
 def fingerprint(stream: Stream) -> str:
-    """Return what a learner's state depends on: the features, the model's definition, and River's own version."""
-    return f"{stream.feature_set}/{stream.online_rule}/river-{river.__version__}"
+    """Return what a learner's state depends on: its format, the features, the model, and River's own version."""
+    return f"{FORMAT}/{stream.feature_set}/{stream.online_rule}/river-{river.__version__}"
 
 
 def build_model(steps: list[str | dict[str, dict[str, Any]]]) -> compose.Pipeline:

@@ -2,6 +2,7 @@
 
 import os
 
+from services.rollout.core import FORMAT
 from services.rollout.deciding import Deciding
 from services.rollout.meters import Qualities
 from services.runtime.history import Following
@@ -18,7 +19,7 @@ def main() -> None:
     health = watch(SERVICE, settings)
     models = Following(settings, stream.topic("models"))
     stage = Deciding(stream, models, health.clock, health.wait())
-    depends = f"{stream.feature_set}/{stream.rollout_rule}"
+    depends = f"{FORMAT}/{stream.feature_set}/{stream.rollout_rule}"
     qualities = Qualities(health.metrics, stream, stage)
     serve(SERVICE, settings, stream, ["examples"], stage, depends, health, after=qualities.after)
 

@@ -20,6 +20,8 @@ from services.runtime.records import Record
 from services.runtime.schemas import examples_frame
 from services.runtime.stream import Stream
 
+FORMAT = 1  # of the state: one of another is folded again
+
 
 class CoreState(msgspec.Struct):
     """What RolloutCore holds: `newest` by partition of `events`, and the versions that examples tell of."""

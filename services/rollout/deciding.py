@@ -17,7 +17,7 @@ from services.runtime.clock import Clock
 from services.runtime.errors import Retry
 from services.runtime.models import BATCH, Lineup, Moved, State, Weighed, decode_event
 from services.runtime.records import Outgoing, Record
-from services.runtime.stage import Batches
+from services.runtime.stage import Batches, restore
 from services.runtime.stream import Stream
 from services.runtime.waiting import Wait
 
@@ -50,9 +50,10 @@ class Deciding:
         self._due = clock.now()
 
     def open(self, partition: int, state: bytes | None) -> None:
-        self._cores[partition] = core = RolloutCore(self._stream)
+        core = RolloutCore(self._stream)
         if state is not None:
-            core.restore(state)
+            restore(core.restore, state)
+        self._cores[partition] = core
         self._weights = {}
 
     def close(self, partition: int) -> None:

@@ -12,6 +12,7 @@ import msgspec
 from services.runtime.clock import Clock
 from services.runtime.labelled import Labelled
 from services.runtime.lag import Lag
+from services.runtime.logs import masked
 from services.runtime.metrics import Metrics
 from services.runtime.waiting import Wait
 
@@ -109,6 +110,7 @@ class Health:
         partitions, restoring, _ = self._share
         status, reason, since = self._status(now)
         lasted = None if since is None else round(max(now - since, 0.0), 1)
+        reason = None if reason is None else masked(reason)  # it may name a place by its URL
         told = self.folded, self.lag, self.busy, self.labelled
         return Report(self._service, status, reason, lasted, partitions, restoring, *told)
 

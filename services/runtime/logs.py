@@ -22,7 +22,7 @@ TRACE: ContextVar[tuple[str, str] | None] = ContextVar("trace", default=None)  #
 MASK = "***"
 FIELDS = "fields"  # the `extra` of a line that says in fields what its message says in words
 _SECRETS = (
-    re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"),  # of an address
+    re.compile(r"(?:(?<=://)|(?<=:/))[^/\s:@]*:[^/\s@]+(?=@)"),  # of an address; as a path it has one slash
     re.compile(r"(?i)(?<=bearer )[\w.~+/=-]+"),
     re.compile(r"(?<=thalweg_[0-9a-f]{12}_)[\w-]{43}"),  # of an API key
     re.compile(r"(?i)(?<=[#?&]token=)[^&\s\"']+"),

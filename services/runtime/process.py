@@ -1,6 +1,7 @@
 """What every service does around its stage: log, wire the loop to Kafka, stop on SIGTERM, end with a reason.
 
-A clean stop exits with 0; one of our errors exits with 1 after a line that says what to do.
+A clean stop exits with 0; one of our errors exits with 1 after a line that says what to do. Any other error is logged
+as well, with its traceback: what Python itself would print goes past the masking of secrets.
 """
 
 import logging
@@ -41,6 +42,9 @@ def run_service(name: str, main: Callable[[], None]) -> NoReturn:
         main()
     except ThalwegError as error:
         logging.getLogger(name).critical("%s", error)
+        _end(1)
+    except Exception:
+        logging.getLogger(name).critical("ended by an error that nobody foresaw; report it", exc_info=True)
         _end(1)
     _end(0)
 

@@ -3,6 +3,9 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Generic, Protocol, TypeAlias, TypeVar
 
+import msgspec
+
+from services.runtime.errors import Unusable
 from services.runtime.records import Outgoing, Record
 
 Batches = Mapping[int, Sequence[Record]]  # for each partition number, its records in the order in which they were read
@@ -58,7 +61,7 @@ class Cores(Generic[AnyCore]):
     def open(self, partition: int, state: bytes | None) -> None:
         core = self._build(partition)
         if state is not None:
-            core.restore(state)
+            restore(core.restore, state)
         self.cores[partition] = core
 
     def close(self, partition: int) -> None:
@@ -76,3 +79,11 @@ class Cores(Generic[AnyCore]):
 
     def snapshot(self, partition: int) -> bytes | Storing | None:
         return self.cores[partition].snapshot()
+
+
+def restore(load: Callable[[bytes], None], state: bytes) -> None:
+    """Have a core go on from a state; one whose layout it does not know is folded again, whatever its format says."""
+    try:
+        load(state)
+    except (msgspec.MsgspecError, ValueError, TypeError, LookupError, AttributeError) as error:
+        raise Unusable(f"not laid out as this release lays it out: {type(error).__name__}: {error}") from error

@@ -15,7 +15,7 @@ from services.trainer.registry import Registry
 from services.trainer.settings import SERVICE, TrainerSettings
 from services.trainer.stage import Training
 from services.trainer.store import ExampleStore
-from services.trainer.storing import STORE, opened
+from services.trainer.storing import FORMAT, STORE, opened
 
 
 def main() -> None:
@@ -23,7 +23,7 @@ def main() -> None:
     stream = load_stream(settings.schemas, settings.stream)
     health = watch(SERVICE, settings, STORE)
     store = ExampleStore(settings.table, stream, settings.keep_days)
-    depends = f"{stream.feature_set}/{opened(store, health.wait())}"
+    depends = f"{FORMAT}/{stream.feature_set}/{opened(store, health.wait())}"
     artifacts = Artifacts(settings.data, stream.name)
     registry = Registry(stream, artifacts, partial(read_all, settings, stream.topic("models")))
     cards, worker = Cards(artifacts, stream.feature_set), Apprentice(settings.niceness)

@@ -16,6 +16,7 @@ from services.trainer.store import ExampleStore
 
 log = logging.getLogger(__name__)
 STORE = Step("the store of examples")
+FORMAT = 1  # of the state: one of another is folded again
 
 
 def opened(store: ExampleStore, wait: Wait) -> str:

@@ -286,7 +286,10 @@ def a_killed_part_ends_the_run(launcher: Launcher) -> None:
 
 
 def test_up_names_what_died_and_starts_it_again(launcher: Launcher) -> None:
-    """`thalweg up`: a service that is killed with -9 is named, comes back, and predicts what waited for it."""
+    """`thalweg up`: a service that is killed with -9 is named, comes back, and predicts what waited for it.
+
+    `thalweg doctor` finds nothing wrong with such a run, and names a service that is frozen.
+    """
     launcher.start("up", "--stream", "flights")
     launcher.wait_said(r"flights is up", 60)
     running = read_running(launcher.run_dir, "flights")
@@ -298,6 +301,13 @@ def test_up_names_what_died_and_starts_it_again(launcher: Launcher) -> None:
     launcher.wait_said(r"features exited with code -9; (.|\n)*features starts again in 0\.5 s, death 1 of 5", 20)
     served = run.wait("predictions", lambda _: True)
     assert json.loads(served.value)["event_id"] == EVENT["event_id"]
+    found = launcher.run("doctor")
+    assert (found.returncode, "flights is up" in found.stdout, "triton ready" in found.stdout) == (0, True, True), found
+    [labels] = [pid for pid, command in launcher.processes().items() if "services.labels" in command]
+    os.kill(labels, signal.SIGSTOP)
+    found = launcher.run("doctor")
+    os.kill(labels, signal.SIGCONT)
+    assert (found.returncode, "WRONG    labels does not answer" in found.stdout) == (1, True), found
     assert launcher.process is not None
     launcher.process.send_signal(signal.SIGTERM)
     assert launcher.ended(15) == 130, launcher.said

@@ -66,6 +66,8 @@ def test_an_exception_is_in_its_line() -> None:
     ("text", "shown"),
     [
         ("to https://me:hunter22@host/path", "to https://***@host/path"),
+        ("redis://:hunter22@host", "redis://***@host"),
+        ("the path s3:/me:hunter22@host/x", "the path s3:/***@host/x"),
         ("sasl.password=hunter22, next", "sasl.password=***, next"),
         ("{'password': 'hunter22', 'a': 1}", "{'password': '***', 'a': 1}"),
         ("aws_secret_access_key: hunter22", "aws_secret_access_key: ***"),

@@ -1,0 +1,1 @@
+"""What this project is made of, and what must not be in it: licences, advisories, secrets. Judged by `rules.toml`."""
