@@ -12,6 +12,7 @@ import onnxruntime
 import pyarrow as pa
 
 from services.learner.core import LearnerCore
+from services.runtime import graphs
 from services.runtime.artifacts import Artifacts
 from services.runtime.errors import Stop
 from services.runtime.models import BATCH, ONLINE
@@ -47,6 +48,7 @@ class Versions:
     def _network_score(self, version: int, vector: dict[str, float]) -> float:
         if version not in self._networks:
             graph = self._artifacts.read(BATCH, version)
+            graphs.check(graph)
             self._networks[version] = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
         row = np.array([[*vector.values()]], np.float32)
         (found,) = self._networks[version].run(["SCORE"], {"FEATURES": row})

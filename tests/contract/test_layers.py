@@ -78,7 +78,8 @@ HOMES = {
     "uvicorn": {"runtime/web.py"},
 }
 IN_TRITON = {f"inference/{name}_model.py" for name in ("online", "batch", "versioned")} | {
-    f"runtime/{name}.py" for name in ("artifacts", "signing", "errors", "models", "river_score", "clip", "unpickling")
+    f"runtime/{name}.py"
+    for name in ("artifacts", "signing", "errors", "files", "keys", "models", "river_score", "clip", "unpickling")
 }
 
 
