@@ -24,7 +24,8 @@ class Checkpoint:
     def read(self) -> bytes | None:
         """Return it; None if there is none, or none that this installation signed for here."""
         try:
-            return Verifier(self._keys).open(self._name, read_plain(self._path))
+            sealed = read_plain(self._path)
+            return Verifier(self._keys).open(self._name, sealed)
         except FileNotFoundError:
             return None
         except (OSError, Stop) as error:

@@ -228,7 +228,7 @@ def test_what_this_installation_did_not_sign_is_refused(server: Server, version:
 def test_a_pickle_that_runs_code_is_never_run(server: Server, tmp_path: Path, *, signed: bool) -> None:
     """Nothing in an artifact is executed, in Triton's process either: unsigned it is not opened, signed it is refused.
 
-    tests/integration/test_artifact_attacks.py has many more.
+    tests/integration/test_triton_attacks.py has many more.
     """
     bomb = pickle.dumps(Bomb(tmp_path / "exploded"))
     server.file(2100).write_bytes(bytes(64) + bomb)

@@ -1,7 +1,7 @@
 """Attacks on what is loaded: each is refused, with a reason in the log, and what was to be done is done without it.
 
 Versions are made again from the log, snapshots are passed over and folded again, trainings begin anew. The same attacks
-on Triton are in `tests/integration/test_artifact_attacks.py`.
+on Triton are in `tests/integration/test_triton_attacks.py`.
 """
 
 import io
