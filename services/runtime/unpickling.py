@@ -25,7 +25,7 @@ PACKAGES = frozenset(
         *("sketch", "stats", "tree", "utils"),
     ]
 )
-WITHOUT = ("river.compose.func", "river.bandit.datasets", "river.bandit.envs")  # a function's; what downloads
+WITHOUT = ("river.compose.func", "river.bandit.datasets", "river.bandit.envs", "river.drift.datasets")  # call, and read
 CLIP = ("services.runtime.clip", "Clip")
 NAMES = frozenset(
     [
