@@ -25,11 +25,14 @@ def make_folder(folder: Path) -> Path:
 
 
 def check_folder(folder: Path, denied: int = PUBLIC) -> None:
-    """Raise Stop where others can do what is denied, or could put another folder in its place."""
+    """Raise Stop where others can do what is denied, or could put another folder in its place.
+
+    The root of a volume may be anyone's, as those of pods are: what runs there decides who gets at it.
+    """
     _check(folder, folder.stat(), denied, "chmod 700")
     above = folder.absolute().parent
     mode = above.stat().st_mode
-    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX and not above.is_mount():
         raise Stop(f"{above}: anyone can put other keys in the place of those in it. Run: chmod o-w {above}")
 
 

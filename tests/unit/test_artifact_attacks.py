@@ -483,3 +483,12 @@ def test_many_that_start_at_once_agree_on_one_key(tmp_path: Path) -> None:
     assert Verifier(tmp_path / "data" / "keys").open("n", sealed.pop()) == b"payload"
     assert sorted(path.name for path in (tmp_path / "data" / "keys").iterdir()) == ["private", "public"]
     assert (tmp_path / "data" / "keys").stat().st_mode & 0o777 == 0o700
+
+
+def test_what_one_left_that_was_killed_hinders_nobody(tmp_path: Path) -> None:
+    """A draft of a key, of a process with our number."""
+    keys = tmp_path / "data" / "keys"
+    keys.mkdir(mode=0o700, parents=True)
+    (keys / f".private.{os.getpid()}").write_bytes(b"half")
+    make_keys(keys)
+    assert Verifier(keys).open("n", Signer(keys).seal("n", b"payload")) == b"payload"
