@@ -71,7 +71,7 @@ class Artifacts:
     def _path(self, model: str, version: int) -> Path:
         named = _NAME.fullmatch(model) and _STREAM.fullmatch(self._stream)
         if not named or not isinstance(version, int) or not 0 <= version < _MOST:
-            raise Stop(f"{model}@{version} of {self._stream}: not the name of a model version")
+            raise Stop(f"{model}@{version}: not the name of a model version, of {self._stream}")
         return self._folder / model / f"{version}.model"
 
     def _name(self, model: str, version: int) -> str:
