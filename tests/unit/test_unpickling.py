@@ -216,3 +216,16 @@ def test_a_model_that_was_taught_scores_as_before() -> None:
             assert copy.predict_proba_one(row) == model.predict_proba_one(row)
             model.learn_one(row, row["y"] > 0)
             copy.learn_one(row, row["y"] > 0)
+
+
+def test_nothing_else_unpickles() -> None:
+    """Under services/ and infra/ pickles are opened here alone, and PyTorch's as weights alone."""
+    root = Path(__file__).parents[2]
+    for path in sorted(path for folder in ("services", "infra") for path in (root / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+                continue
+            called = ast.unparse(node.func)
+            assert called not in {"pickle.loads", "pickle.load", "joblib.load", "marshal.loads", "np.load"}, path
+            if called == "torch.load":
+                assert "weights_only=True" in ast.unparse(node), path
