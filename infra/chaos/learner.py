@@ -7,7 +7,6 @@ gives the same bytes once what they share by chance is parted, which `LearnerCor
 
 import hashlib
 import os
-import pickle
 import random
 import sys
 import time
@@ -42,6 +41,7 @@ from services.runtime.settings import Settings
 from services.runtime.signing import make_keys
 from services.runtime.snapshots import Snapshots
 from services.runtime.stream import Stream, load_stream
+from services.runtime.unpickling import load
 
 SCHEMAS = REPOSITORY / "schemas"
 SLICE = 20  # events whose examples are sent together
@@ -146,7 +146,7 @@ def _compare(stream: Stream, settings: Settings, learner: Child, kills: int) -> 
     snapshot = snapshots.newest(0, {stream.topic("examples"): 2**62})
     if snapshot is None:
         raise Stop(f"the learner left no snapshot: {snapshots.take_refused()}")
-    model, undisturbed = pickle.loads(artifact), pickle.loads(core.artifact())  # noqa: S301 - signed, and our own
+    model, undisturbed = load(artifact), load(core.artifact())
     same = all(score(model, vector) == score(undisturbed, vector) for vector in vectors[-SCORED:])
     killed, expected = (snapshot.state, artifact), (core.snapshot(), core.artifact())
     scores = min(len(vectors), SCORED)

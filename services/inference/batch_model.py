@@ -6,6 +6,7 @@ import numpy as np
 import onnxruntime
 
 from services.inference.versioned_model import VersionedModel
+from services.runtime import graphs
 from services.runtime.models import BATCH
 
 
@@ -15,6 +16,7 @@ class TritonPythonModel(VersionedModel):
     name = BATCH
 
     def load(self, payload: bytes) -> onnxruntime.InferenceSession:
+        graphs.check(payload)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1  # the rows of a batch are soon done, and the cores are others' too
         return onnxruntime.InferenceSession(payload, options, providers=["CPUExecutionProvider"])

@@ -1,11 +1,11 @@
 """The model `<stream>_online` inside Triton: scores with the River version that it is asked for."""
 
-import pickle
 from typing import Any
 
 import numpy as np
 
 from services.inference.versioned_model import VersionedModel
+from services.runtime import unpickling
 from services.runtime.clip import Clip  # noqa: F401 - a step that pipelines may have, found when they are unpickled
 from services.runtime.models import ONLINE
 from services.runtime.river_score import Classifier, score
@@ -17,7 +17,7 @@ class TritonPythonModel(VersionedModel):
     name = ONLINE
 
     def load(self, payload: bytes) -> Classifier:
-        model: Classifier = pickle.loads(payload)  # noqa: S301 - its signature was checked
+        model: Classifier = unpickling.load(payload)
         return model
 
     def score(self, model: Classifier, vectors: Any) -> Any:  # noqa: ANN401 - arrays of another numpy

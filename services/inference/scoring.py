@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from services.inference.candidates import Candidates
 from services.inference.core import InferenceCore
-from services.inference.mix import Mix
-from services.inference.triton import Triton
+from services.inference.live import Live
+from services.inference.mix import Mix, Scores
+from services.inference.triton import Asked, Triton
 from services.runtime.clock import Clock, SystemClock
-from services.runtime.errors import Retry
+from services.runtime.errors import Refusal, Retry
 from services.runtime.models import Lineup, decode_event
 from services.runtime.records import Outgoing, Record
 from services.runtime.stage import Batches
@@ -35,7 +36,7 @@ class Scoring:
     ) -> None:
         self._core, self._tracing = InferenceCore(stream), tracing or Untraced()
         self._online, self._models = online, models
-        self._lineup = Lineup(stream.feature_set)
+        self._lineup, self._live = Lineup(stream.feature_set), Live()
         self._candidates = Candidates(stream, batch, self._lineup, clock or SystemClock())
 
     def fold(self, batches: Batches) -> list[Outgoing]:
@@ -44,7 +45,7 @@ class Scoring:
         vectors = [self._core.vectors(batch) for batch in read.values()]
         contexts = [self._tracing.context(partition) for partition in batches]
         online, asked = self._online.ask(vectors, version, contexts), self._candidates.ask(vectors, contexts)
-        answers = online.answers()
+        answers = self._answers(online, version)
         others = self._candidates.answers(asked, [scores.values for scores in answers])
         outgoing = []
         for place, ((partition, batch), scores) in enumerate(zip(read.items(), answers, strict=True)):
@@ -58,7 +59,8 @@ class Scoring:
         """Wait for Triton and a first version, and have it load and import what the live versions need."""
         while True:
             try:
-                self._online.score([self._core.no_vectors()], self._live_version())
+                version = self._live_version()
+                self._answers(self._online.ask([self._core.no_vectors()], version), version)
             except Retry as error:
                 wait.pause(str(error))
             else:
@@ -70,7 +72,17 @@ class Scoring:
         self._follow()
         if self._lineup.online is None:
             raise Retry("no version of the online model is published yet; is the learner up?")
-        return self._lineup.online
+        return self._live.version(self._lineup.online)
+
+    def _answers(self, asked: Asked, version: int) -> list[Scores]:
+        """Return what the online model answers; where Triton refuses that version, the next try asks another."""
+        try:
+            answers = asked.answers()
+        except Refusal as error:
+            self._live.refused(version, error)
+            raise
+        self._live.answered(version)
+        return answers
 
     def _follow(self) -> None:
         while records := self._models():

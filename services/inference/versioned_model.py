@@ -53,6 +53,7 @@ class VersionedModel:
         try:
             scores = self.score(self._version(version), vectors)
         except ThalwegError as error:
+            pb.Logger.log_error(f"{self.name}@{version} is refused: {error}")
             return pb.InferenceResponse([], pb.TritonError(str(error)))
         except Exception as error:  # noqa: BLE001 - of a version's own making, whatever it is; the others are asked on
             return pb.InferenceResponse([], pb.TritonError(f"{self.name}@{version} can't score: {error}"))

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 
 from services.learner.model import build_model
 from services.learner.renewal import Renewal
+from services.runtime.errors import Stop, Unusable
 from services.runtime.frames import rows
 from services.runtime.quality import log_loss
 from services.runtime.records import Outgoing, Record
 from services.runtime.river_score import score
 from services.runtime.schemas import examples_frame, labelled
 from services.runtime.stream import Stream
+from services.runtime.unpickling import load
 
 
 class LearnerCore:
@@ -69,12 +71,14 @@ class LearnerCore:
         return _canonical((self._model, self.learned, self.unretractable, self._loss, self._renewal.state()))
 
     def restore(self, state: bytes) -> None:
-        """Load a state that came out of a sealed snapshot; nothing else may be passed here."""
-        found = pickle.loads(state)  # noqa: S301 - it was checked
-        self._model, self.learned, self.unretractable, self._loss, renewal = found
-        self._renewal.load(renewal, self._columns)
+        """Load a state that came out of a sealed snapshot; raise Unusable for one that is no state of a learner."""
+        try:
+            self._model, self.learned, self.unretractable, self._loss, renewal = load(state)
+            self._renewal.load(renewal, self._columns)
+        except (Stop, TypeError, ValueError) as error:
+            raise Unusable(f"is no state of a learner: {error}") from error
 
 
 def _canonical(state: object) -> bytes:
     """Pickle it to bytes that don't tell whether it was ever restored: what is shared by chance is parted first."""
-    return pickle.dumps(pickle.loads(pickle.dumps(state, protocol=5)), protocol=5)  # noqa: S301 - our own bytes
+    return pickle.dumps(load(pickle.dumps(state, protocol=5)), protocol=5)

@@ -1,14 +1,16 @@
 """Builds the River pipeline that `[online] model` names: classes of River, and `thalweg.Clip`, can be named."""
 
 import importlib
+import pickle
 from typing import Any
 
 import river
 from river import base, compose
 
 from services.runtime.clip import Clip
-from services.runtime.errors import ConfigError
+from services.runtime.errors import ConfigError, Stop
 from services.runtime.stream import Stream
+from services.runtime.unpickling import load
 
 FORMAT = 1  # of the learner's state: one of another is folded again
 
@@ -19,13 +21,21 @@ def fingerprint(stream: Stream) -> str:
 
 
 def build_model(steps: list[str | dict[str, dict[str, Any]]]) -> compose.Pipeline:
-    """Make the pipeline; raise ConfigError for a step that River does not have or that refuses its parameters."""
+    """Make the pipeline; raise ConfigError for a step that River does not have or that refuses its parameters.
+
+    Nor may it be made of what is not loaded where versions are served.
+    """
     if not steps:
         raise ConfigError("online.model: found no step, expected at least a classifier")
     made = [_make(step) for step in steps]
     if not hasattr(made[-1], "predict_proba_one"):
         raise ConfigError(f"online.model: found {steps[-1]!r} at the end, expected a probabilistic classifier")
-    return compose.Pipeline(*made)
+    pipeline = compose.Pipeline(*made)
+    try:
+        load(pickle.dumps(pipeline))
+    except (Stop, TypeError, AttributeError, pickle.PicklingError) as error:
+        raise ConfigError(f"online.model: {steps} can't be stored and loaded again, so not served: {error}") from error
+    return pipeline
 
 
 def _make(step: str | dict[str, dict[str, Any]]) -> base.Estimator:

@@ -4,7 +4,6 @@ A version of the online model whose artifact is gone is made again, by the fold 
 batch model is not, as a training is no fold.
 """
 
-import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 
@@ -13,6 +12,7 @@ import onnxruntime
 import pyarrow as pa
 
 from services.learner.core import LearnerCore
+from services.runtime import graphs
 from services.runtime.artifacts import Artifacts
 from services.runtime.errors import Stop
 from services.runtime.models import BATCH, ONLINE
@@ -20,6 +20,7 @@ from services.runtime.records import Record
 from services.runtime.river_score import Classifier, score
 from services.runtime.schemas import examples_frame, labelled
 from services.runtime.stream import Stream
+from services.runtime.unpickling import load
 
 KEPT = 8  # versions in memory
 
@@ -47,6 +48,7 @@ class Versions:
     def _network_score(self, version: int, vector: dict[str, float]) -> float:
         if version not in self._networks:
             graph = self._artifacts.read(BATCH, version)
+            graphs.check(graph)
             self._networks[version] = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
         row = np.array([[*vector.values()]], np.float32)
         (found,) = self._networks[version].run(["SCORE"], {"FEATURES": row})
@@ -61,11 +63,10 @@ class Versions:
 
     def _load(self, version: int) -> Classifier:
         try:
-            payload = self._artifacts.read(ONLINE, version)
+            model: Classifier = load(self._artifacts.read(ONLINE, version))
         except Stop as error:
-            payload = self._make(version)
+            model = load(self._make(version))
             self.refolded[version] = str(error)
-        model: Classifier = pickle.loads(payload)  # noqa: S301 - its signature was checked, or it was made here
         return model
 
     def _make(self, version: int) -> bytes:

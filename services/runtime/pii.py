@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from services.runtime.signing import write_once
+from services.runtime.keys import PRIVATE, make_folder, read_key, write_once
 from services.runtime.stream import Stream
 
 PREFIX = "pii:"
@@ -54,7 +54,6 @@ class Masker:
 
 def open_masker(stream: Stream, data: Path) -> Masker:
     """Return the masker of this installation; its key is made in `<data>/keys` if it is not there."""
-    folder = data / "keys"
-    folder.mkdir(parents=True, exist_ok=True)
-    write_once(folder / "pii", secrets.token_bytes(32), mode=0o600)
-    return Masker(stream, (folder / "pii").read_bytes())
+    key = make_folder(data / "keys") / "pii"
+    write_once(key, secrets.token_bytes(32), mode=0o600)
+    return Masker(stream, read_key(key, PRIVATE))

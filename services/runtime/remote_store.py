@@ -10,8 +10,10 @@ from typing import Any
 
 from fsspec.core import url_to_fs
 
-from services.runtime.errors import ConfigError, Retry, Stop
+from services.runtime.errors import ConfigError, Retry, Stop, Unusable
+from services.runtime.stores import LONGEST_LINE, Bound, check_size
 
+SOON_READ = 1 << 26  # bytes
 _TIMEOUTS = {"connect_timeout": 5, "read_timeout": 20, "retries": {"max_attempts": 1}}  # the loop tries again itself
 _OPTIONS: dict[str, dict[str, Any]] = {"s3": {"config_kwargs": _TIMEOUTS}}
 
@@ -38,14 +40,23 @@ class RemoteStore:
                 return []
         return sorted(name.rpartition("/")[2] for name in found)
 
-    def read(self, path: str) -> tuple[bytes, bytes] | None:
+    def read(self, path: str, bound: Bound | None = None) -> tuple[bytes, bytes] | None:
         with _reading(self.place(path)):
             try:
+                if bound is not None:
+                    self._check(f"{self._root}/{path}", bound)
                 content: bytes = self._files.cat_file(f"{self._root}/{path}")
             except FileNotFoundError:
                 return None
         line, end, body = content.partition(b"\n")
         return line + end, body
+
+    def _check(self, file: str, bound: Bound) -> None:
+        """Raise Unusable for a file that is larger than its line bears; one that is soon read is read at once."""
+        size = self._files.info(file)["size"]
+        if size > SOON_READ:
+            line, end, _ = self._files.cat_file(file, start=0, end=LONGEST_LINE).partition(b"\n")
+            check_size(size - len(line + end), bound(line + end))
 
     def write(self, path: str, line: bytes, body: bytes) -> None:
         with _writing(self.place(path)):
@@ -66,7 +77,7 @@ class RemoteStore:
 def _reading(place: str) -> Iterator[None]:
     try:
         yield
-    except Stop:
+    except (Stop, Unusable):
         raise
     except PermissionError as error:
         raise Stop(f"{place}: {error}; let this service list, read, write and delete there") from error

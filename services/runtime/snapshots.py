@@ -2,7 +2,8 @@
 
 One file per snapshot, `<stream>/<service>/<partition>/<offsets>.snapshot`: a line, and the state. The line is a
 signature in hexadecimal and a JSON header, which says what the state is, how far each input was read, and the state's
-SHA-256. The installation signs the header alone: a digest of a large state costs a quarter of a signature of it.
+size and SHA-256. The installation signs the header alone: a digest of a large state costs a quarter of a signature of
+it. So what is not signed for is not read.
 """
 
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,7 @@ class Header(msgspec.Struct, frozen=True):
     fingerprint: str
     partition: int
     offsets: dict[str, int]
+    size: int
     sha256: str
 
 
@@ -49,8 +51,8 @@ class Snapshots:
 
     def write(self, partition: int, offsets: Mapping[str, int], state: bytes) -> None:
         """Write one and remove the oldest. Raise Retry if the store fails: those that are there stand."""
-        header = Header(self._fingerprint, partition, dict(offsets), sha256(state).hexdigest())
-        path = f"{self._folder}/{partition}/{sum(offsets.values()):020d}.snapshot"
+        header = Header(self._fingerprint, partition, dict(offsets), len(state), sha256(state).hexdigest())
+        path = f"{self._folder}/{partition}/{_file(header)}"
         self._store.write(path, self._line(header), state)
         for old in [other for other in self._newest_first(partition) if other <= path][KEEP:]:
             self._store.remove(old)
@@ -65,12 +67,13 @@ class Snapshots:
         Raise Retry or Stop if the store can't say; that is not the same as to have none.
         """
         for path in self._newest_first(partition):
-            found = self._store.read(path)
             try:
-                if found is not None:  # else another process pruned it
-                    yield self._open(path, partition, *found, committed)
+                snapshot = self._read(path, partition, committed)
             except Unusable as reason:
                 self._refused.append(f"{self._store.place(path)}: {reason}")
+            else:
+                if snapshot:  # else another process pruned it
+                    yield snapshot
 
     def take_refused(self) -> list[str]:
         """Return why files were passed over since the last call."""
@@ -82,8 +85,14 @@ class Snapshots:
         names = [name for name in self._store.names(folder) if name.endswith(".snapshot")]
         return [f"{folder}/{name}" for name in reversed(names)]
 
+    def _read(self, path: str, partition: int, committed: Mapping[str, int]) -> Snapshot | None:
+        found = self._store.read(path, lambda line: self._header(line, partition).size)
+        return None if found is None else self._open(path, partition, *found, committed)
+
     def _open(self, path: str, partition: int, line: bytes, state: bytes, committed: Mapping[str, int]) -> Snapshot:
         header = self._header(line, partition)
+        if not path.endswith(f"/{_file(header)}"):
+            raise Unusable(f"an older one under a new name: it was {_file(header)}")
         if any(offset > committed.get(topic, 0) for topic, offset in header.offsets.items()):
             self._store.remove(path)  # before the log that took the other's place reaches its offset
             raise Unusable("ahead of what was committed, so of a log that is gone; removed")
@@ -109,3 +118,7 @@ class Snapshots:
 
     def _name(self, partition: int) -> str:
         return f"snapshot/{self._folder}/{partition}"
+
+
+def _file(header: Header) -> str:
+    return f"{sum(header.offsets.values()):020d}.snapshot"

@@ -8,15 +8,17 @@ access, no bucket) is a Stop: to take it for "there is no snapshot" would fold a
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol, TypeAlias
 from urllib.parse import unquote, urlsplit
 
-from services.runtime.errors import ConfigError, Retry, Stop
+from services.runtime.errors import ConfigError, Retry, Stop, Unusable
+from services.runtime.files import NOT_PLAIN, open_plain, size
 
 LONGEST_LINE = 1 << 16
+Bound: TypeAlias = Callable[[bytes], int]  # of a body's bytes, given the line before it; may raise Unusable
 
 
 class Store(Protocol):
@@ -25,8 +27,11 @@ class Store(Protocol):
     def names(self, folder: str) -> list[str]:
         """Return the files of a folder, in order; none where there is no such folder."""
 
-    def read(self, path: str) -> tuple[bytes, bytes] | None:
-        """Return the first line and the rest, or None if the file is gone."""
+    def read(self, path: str, bound: Bound | None = None) -> tuple[bytes, bytes] | None:
+        """Return the first line and the rest, or None if the file is gone.
+
+        Raise Unusable if it is no plain file, or if the rest is more than is bearable; that is not read then.
+        """
 
     def write(self, path: str, line: bytes, body: bytes) -> None: ...
 
@@ -64,13 +69,14 @@ class LocalStore:
             except FileNotFoundError:
                 return []
 
-    def read(self, path: str) -> tuple[bytes, bytes] | None:
+    def read(self, path: str, bound: Bound | None = None) -> tuple[bytes, bytes] | None:
         with _reading(self._root / path):
             try:
-                with (self._root / path).open("rb") as file:
-                    return file.readline(LONGEST_LINE), file.read()
+                file = open_plain(self._root / path)
             except FileNotFoundError:
                 return None
+            with file:
+                return _line_and_body(file, bound)
 
     def write(self, path: str, line: bytes, body: bytes) -> None:
         """Write it beside its place and move it there. Drafts that others left when they died are cleared away."""
@@ -94,6 +100,19 @@ class LocalStore:
         return str(self._root / path)
 
 
+def _line_and_body(file: BinaryIO, bound: Bound | None) -> tuple[bytes, bytes]:
+    line = file.readline(LONGEST_LINE)
+    if bound is not None:
+        check_size(size(file) - len(line), bound(line))
+    return line, file.read()
+
+
+def check_size(found: int, most: int) -> None:
+    """Raise Unusable for more bytes than were signed for."""
+    if found > most:
+        raise Unusable(f"torn or damaged: it has {found} bytes, and {most} were signed for")
+
+
 def _write(path: Path, line: bytes, body: bytes) -> None:
     with path.open("wb", buffering=0) as file:
         for part in (line, body):
@@ -110,6 +129,8 @@ def _reading(path: Path) -> Iterator[None]:
     except PermissionError as error:
         raise Stop(f"{path}: {error.strerror}; let the user that runs this service read and write there") from error
     except OSError as error:
+        if error.errno in NOT_PLAIN:
+            raise Unusable(str(error.strerror)) from error
         raise Retry(f"{path} can't be read: {error.strerror}") from error
 
 

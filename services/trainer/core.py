@@ -224,8 +224,11 @@ class Run:
         return into.getvalue()
 
     def load(self, checkpoint: bytes) -> None:
-        state: dict[str, Any] = torch.load(io.BytesIO(checkpoint), map_location=self._device, weights_only=True)
-        if state["mark"] != self._mark:
+        try:
+            state: dict[str, Any] = torch.load(io.BytesIO(checkpoint), map_location=self._device, weights_only=True)
+        except Exception as error:  # of a zip file, a pickle or a tensor
+            raise ValueError(f"it is no checkpoint: {error}".partition("\n")[0]) from error
+        if not isinstance(state, dict) or state.get("mark") != self._mark:
             raise ValueError("the checkpoint is of other examples or of another recipe")
         self.network.load_state_dict(state["network"])
         self._optimiser.load_state_dict(state["optimiser"])

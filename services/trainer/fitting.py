@@ -14,6 +14,7 @@ from services.runtime.errors import Stop
 from services.runtime.stream import Stream
 from services.trainer import training, windows
 from services.trainer.cards import Card, Cards
+from services.trainer.checkpoints import Checkpoints, write
 from services.trainer.core import Epoch
 from services.trainer.rows import TrainingSet
 from services.trainer.store import ExampleStore
@@ -35,7 +36,8 @@ class Fitting:
     ) -> None:
         """`track` is handed all cards whenever there is a new one."""
         self._stream, self._store, self._device, self._track = stream, store, device, track
-        self._folder = data / "training" / stream.name
+        self._kept = Checkpoints(data, stream.name)
+        self._folder = self._kept.folder
         self._pin = self._folder / "pinned"  # the version of the table that was to be trained on last, by `resume`
         self._cards = Cards(Artifacts(data, stream.name), stream.feature_set)
 
@@ -62,7 +64,7 @@ class Fitting:
         with training.alone(self._folder):
             try:
                 examples = self._store.training_set(self._pinned(by))
-                training.write(self._pin, f"{self._stream.feature_set}@{examples.version} {by}".encode())
+                write(self._pin, f"{self._stream.feature_set}@{examples.version} {by}".encode())
                 return self._fit(examples, by, since, lambda _epoch, _of: None)
             except Stop:
                 self._pin.unlink(missing_ok=True)
@@ -78,12 +80,12 @@ class Fitting:
 
     def _fit(self, examples: TrainingSet, by: str, since: int | None, on_epoch: OnEpoch) -> Card:
         if since is None:
-            graph, card = training.run(self._stream, examples, self._folder, self._device, on_epoch)
+            graph, card = training.run(self._stream, examples, self._kept, self._device, on_epoch)
         else:
-            graph, card = windows.run(self._stream, examples, since, self._folder, self._device, on_epoch)
+            graph, card = windows.run(self._stream, examples, since, self._kept, self._device, on_epoch)
         card = msgspec.structs.replace(card, version=self._cards.free(), by=by)
         self._cards.add(card, graph)
-        training.discard(self._folder)
+        self._kept.discard()
         log.info(
             "trained batch@%d for %s on %d examples (%s), version %d of the table: log loss %.4f, the prior's %.4f",
             *(card.version, by, card.rows, card.window, card.table_version, card.loss, card.prior_loss),

@@ -6,7 +6,7 @@ The same version, recipe and device give the same graph. A run that was interrup
 import fcntl
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from services.runtime.errors import Retry, Stop
 from services.runtime.stream import Stream
 from services.trainer.calibration import log_loss
 from services.trainer.cards import Card
+from services.trainer.checkpoints import Checkpoint, Checkpoints
 from services.trainer.core import TORCH, Epoch, Recipe, Trained, train
 from services.trainer.examples import Examples, split
 from services.trainer.export import export
@@ -26,8 +27,6 @@ from services.trainer.recipe import layout, recipe
 from services.trainer.rows import TrainingSet
 from services.trainer.workers import placed_on
 from services.trainer.worth import by_value, reliability
-
-CHECKPOINT = "checkpoint"
 
 
 @dataclass(frozen=True)
@@ -41,25 +40,25 @@ class Fit:
 
 
 def run(
-    stream: Stream, examples: TrainingSet, folder: Path, device: str, on_epoch: Callable[[Epoch, int], None]
+    stream: Stream, examples: TrainingSet, kept: Checkpoints, device: str, on_epoch: Callable[[Epoch, int], None]
 ) -> tuple[bytes, Card]:
     """Train on these examples; return the graph, compared with its network, and its card.
 
-    The card has neither a number nor who asked yet. `folder` keeps the checkpoint of a run that did not end, until it
+    The card has neither a number nor who asked yet. `kept` keeps the checkpoint of a run that did not end, until it
     is discarded. Raise Stop for examples that can't be learned from, Retry where the checkpoint can't be written.
     """
-    return finish(stream, examples, fit(stream, examples, folder / CHECKPOINT, device, on_epoch), device)
+    return finish(stream, examples, fit(stream, examples, kept.of(), device, on_epoch), device)
 
 
 def fit(
-    stream: Stream, examples: TrainingSet, checkpoint: Path, device: str, on_epoch: Callable[[Epoch, int], None]
+    stream: Stream, examples: TrainingSet, checkpoint: Checkpoint, device: str, on_epoch: Callable[[Epoch, int], None]
 ) -> Fit:
     """Train on these examples, and calibrate on the latest of them; goes on from the checkpoint, and keeps it."""
     wanted = recipe(stream)
     given = Examples(examples.features, examples.labels, examples.key_codes)
 
     def ended(epoch: Epoch) -> None:
-        write(checkpoint, epoch.checkpoint())
+        checkpoint.write(epoch.checkpoint())
         on_epoch(epoch, wanted.epochs)
 
     trained = resumed(stream, given, wanted, device, checkpoint, ended)
@@ -74,25 +73,21 @@ def finish(stream: Stream, examples: TrainingSet, fit: Fit, device: str) -> tupl
     return graph, _card(stream, examples, fit, device)
 
 
-def discard(folder: Path) -> None:
-    """Forget the checkpoints of a run whose outcome is stored."""
-    for checkpoint in folder.glob(f"{CHECKPOINT}*"):
-        checkpoint.unlink(missing_ok=True)
-
-
 def resumed(
     stream: Stream,
     examples: Examples,
     wanted: Recipe,
     device: str,
-    checkpoint: Path,
+    checkpoint: Checkpoint,
     on_epoch: Callable[[Epoch], None],
 ) -> Trained:
     """Go on from the checkpoint, if it is of this training; else begin."""
     placed, parts = placed_on(device), layout(stream)
-    if checkpoint.exists():
-        with suppress(ValueError):  # of other examples, or of another recipe; what else is wrong is said below
-            return train(examples, parts, wanted, placed, checkpoint=checkpoint.read_bytes(), on_epoch=on_epoch)
+    if (found := checkpoint.read()) is not None:
+        try:
+            return train(examples, parts, wanted, placed, checkpoint=found, on_epoch=on_epoch)
+        except ValueError as error:  # of other examples, or of another recipe; what else is wrong is said below
+            checkpoint.refuse(str(error))
     try:
         return train(examples, parts, wanted, placed, on_epoch=on_epoch)
     except ValueError as error:
@@ -109,17 +104,6 @@ def alone(folder: Path) -> Iterator[None]:
         except OSError as error:
             raise Retry(f"another training is at work in {folder}; wait for it, or stop it") from error
         yield
-
-
-def write(path: Path, content: bytes) -> None:
-    """Write a file whole, or leave the old one and raise Retry."""
-    draft = path.with_name(f".{path.name}")
-    try:
-        draft.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_bytes(content)
-        draft.rename(path)
-    except OSError as error:
-        raise Retry(f"{path} can't be written: {error.strerror}") from error
 
 
 def inputs(examples: TrainingSet, wanted: Recipe) -> Floats:

@@ -15,7 +15,6 @@ the best is fitted once more with that quarter.
 import copy
 import logging
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -26,6 +25,7 @@ from services.runtime.stream import Stream
 from services.trainer import training
 from services.trainer.calibration import Doubles, log_loss, straightened
 from services.trainer.cards import Card, Window
+from services.trainer.checkpoints import Checkpoints
 from services.trainer.core import Epoch
 from services.trainer.networks import scores
 from services.trainer.recipe import recipe
@@ -41,10 +41,10 @@ OnEpoch = Callable[[Epoch, int], None]
 
 
 def run(
-    stream: Stream, examples: TrainingSet, since: int, folder: Path, device: str, on_epoch: OnEpoch
+    stream: Stream, examples: TrainingSet, since: int, kept: Checkpoints, device: str, on_epoch: OnEpoch
 ) -> tuple[bytes, Card]:
     """Return the graph and the card of the best window, as `training.run` does; the card says what each lost."""
-    fits = Fits(stream, examples, since, folder, device, on_epoch)
+    fits = Fits(stream, examples, since, kept, device, on_epoch)
     losses = dict(fits.judged())
     window: Window = min(losses, key=lambda one: losses[one], default="all")
     log.info("window %s, of what each lost on the newest: %s", window, losses)
@@ -57,9 +57,9 @@ class Fits:
     """The fits of one change, on one version of the table."""
 
     def __init__(
-        self, stream: Stream, examples: TrainingSet, since: int, folder: Path, device: str, on_epoch: OnEpoch
+        self, stream: Stream, examples: TrainingSet, since: int, kept: Checkpoints, device: str, on_epoch: OnEpoch
     ) -> None:
-        self._stream, self._examples, self._folder, self._device = stream, examples, folder, device
+        self._stream, self._examples, self._kept, self._device = stream, examples, kept, device
         self._on_epoch = on_epoch
         self._first = examples.first_of(since)
         self._held = len(examples) - (len(examples) - self._first) // HELD
@@ -72,7 +72,7 @@ class Fits:
         known = self._known()
         for window, some in self._windows(known):
             try:
-                fitted = self._fit(f".{window}", some)
+                fitted = self._fit(window, some)
                 if window == "before":
                     self._before = fitted
                     fitted = self._straightened(fitted, self._after() & known)
@@ -86,7 +86,7 @@ class Fits:
         if window == "before" and self._before is not None:
             return self._examples, self._straightened(self._before, self._after())
         rows = self._examples.only(slice(self._first if window == "after" else 0, None))
-        return rows, training.fit(self._stream, rows, self._folder / training.CHECKPOINT, self._device, self._on_epoch)
+        return rows, training.fit(self._stream, rows, self._kept.of(), self._device, self._on_epoch)
 
     def _known(self) -> NDArray[np.bool_]:
         """Say of which rows the label was known before the first event that is held out."""
@@ -102,7 +102,7 @@ class Fits:
         return [("after", known & after), ("before", known & ~after), ("all", known)]
 
     def _fit(self, name: str, chosen: NDArray[np.bool_]) -> Fit:
-        rows, checkpoint = self._examples.only(chosen), self._folder / f"{training.CHECKPOINT}{name}"
+        rows, checkpoint = self._examples.only(chosen), self._kept.of(name)
         try:
             return training.fit(self._stream, rows, checkpoint, self._device, self._on_epoch)
         except ValueError as error:  # too few to be split

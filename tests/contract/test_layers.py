@@ -77,8 +77,10 @@ HOMES = {
     "tritonclient": {"inference/triton.py"},
     "uvicorn": {"runtime/web.py"},
 }
-IN_TRITON = {f"inference/{name}_model.py" for name in ("online", "batch", "versioned")} | {
-    f"runtime/{name}.py" for name in ("artifacts", "signing", "errors", "models", "river_score", "clip")
+IN_TRITON = {
+    *(f"inference/{name}_model.py" for name in ("online", "batch", "versioned")),
+    *(f"runtime/{name}.py" for name in ("artifacts", "clip", "errors", "files", "graphs", "keys", "models")),
+    *(f"runtime/{name}.py" for name in ("river_score", "signing", "unpickling")),
 }
 
 

@@ -15,6 +15,7 @@ from services.runtime.grammar import RolloutRule
 from services.runtime.signing import make_keys
 from services.trainer import training
 from services.trainer.cards import Card, Cards
+from services.trainer.checkpoints import Checkpoints
 from services.trainer.tracking import Tracking
 from tests.unit.test_training import lesson, stream
 
@@ -31,7 +32,7 @@ class Place:
         self.data = data
         make_keys(data / "keys")
         self.cards = Cards(Artifacts(data, "made"), "made:0")
-        self.graph, self._card = training.run(STREAM, lesson(), data / "training" / "made", "cpu", lambda _, __: None)
+        self.graph, self._card = training.run(STREAM, lesson(), Checkpoints(data, "made"), "cpu", lambda _, __: None)
 
     def add(self, by: str = "somebody@somewhere", **more: Any) -> Card:
         card = msgspec.structs.replace(self._card, version=self.cards.free(), by=by, **more)

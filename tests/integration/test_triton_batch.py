@@ -40,7 +40,7 @@ def test_no_rows_load_it(client: Triton) -> None:
     assert answer.values.shape == (0,)
 
 
-@pytest.mark.parametrize(("version", "why"), [(404, "no such version"), (7, "can't score")])
+@pytest.mark.parametrize(("version", "why"), [(404, "no such version"), (7, "no ONNX graph")])
 def test_what_cannot_score_is_refused_and_others_answer(server: Server, client: Triton, version: int, why: str) -> None:
     """A version that is not there, or is no graph though it was signed, is a Refusal, while a good one answers."""
     server.artifacts.write("batch", 7, b"no graph")

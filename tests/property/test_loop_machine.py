@@ -22,7 +22,7 @@ from services.runtime.memory import Inline, MemoryLog, MemorySink, MemorySource
 from services.runtime.records import Outgoing, Position, Record
 from services.runtime.snapshots import Snapshots
 from services.runtime.stage import Batches, Cores
-from services.runtime.stores import LocalStore
+from services.runtime.stores import Bound, LocalStore
 from services.runtime.transport import Offsets
 from tests.loops import Chain, Pairs, Ticking
 
@@ -61,8 +61,8 @@ class Disk(LocalStore):
     def names(self, folder: str) -> list[str]:
         return self._do("names", lambda: LocalStore.names(self, folder))
 
-    def read(self, path: str) -> tuple[bytes, bytes] | None:
-        return self._do("read", lambda: LocalStore.read(self, path))
+    def read(self, path: str, bound: Bound | None = None) -> tuple[bytes, bytes] | None:
+        return self._do("read", lambda: LocalStore.read(self, path, bound))
 
     def write(self, path: str, line: bytes, body: bytes) -> None:
         if "torn write" in self.faults.armed:

@@ -11,6 +11,7 @@ from services.runtime.grammar import BatchRule
 from services.runtime.signing import make_keys
 from services.trainer import fitting, training
 from services.trainer.cards import Card, Cards
+from services.trainer.checkpoints import NAME
 from services.trainer.fitting import Fitting
 from services.trainer.store import ExampleStore
 from tests.lessons import PIPELINE, STREAM
@@ -76,7 +77,7 @@ def test_versions_count_on(place: Place) -> None:
 def test_what_was_interrupted_goes_on_with_its_version(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Though the table has grown: the checkpoint is of that version. The next one takes the newest."""
     place.interrupt(monkeypatch)
-    checkpoint = place.data / "training" / "made" / training.CHECKPOINT
+    checkpoint = place.data / "training" / "made" / NAME
     assert (place.cards, checkpoint.exists()) == ([], True)
     place.grow()
     trained: list[int] = []
@@ -145,6 +146,6 @@ def test_without_its_card_there_is_no_version(place: Place) -> None:
 
 def test_a_full_disk_is_waited_for(place: Place) -> None:
     """A checkpoint that can't be written is no reason to give up."""
-    (place.data / "training" / "made" / f".{training.CHECKPOINT}").mkdir(parents=True)
+    (place.data / "training" / "made" / f".{NAME}").mkdir(parents=True)
     with pytest.raises(Retry, match="checkpoint can't be written"):
         place.fitting.run("somebody")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from services.inference.mix import Scores
 from services.inference.scoring import Scoring
-from services.runtime.errors import Retry
+from services.runtime.errors import Refusal, Retry
 from services.runtime.frames import matrix, times
 from services.runtime.grammar import Duration, LabelRule, OnlineRule, Pipeline, StreamRule, Value
 from services.runtime.memory import ManualClock
@@ -38,6 +38,7 @@ class PlayedTriton:
     def __init__(self) -> None:
         self.asked: list[int] = []
         self.away = 0
+        self.refused: set[int] = set()
 
     def score(self, batches: Sequence[NDArray[np.float32]], version: int) -> list[Scores]:
         return self.ask(batches, version).answers()
@@ -48,6 +49,8 @@ class PlayedTriton:
         self.asked.append(version)
         self.contexts = contexts
         away = Retry("Triton is away") if self.away else None
+        if version in self.refused:
+            away = Refusal(f"online@{version} was not signed here")
         self.away -= bool(self.away)
         return Answer([Scores(version, batch[:, 0].astype(np.float64)) for batch in batches], away)
 
@@ -124,6 +127,35 @@ def test_the_newest_version_scores(bench: Bench) -> None:
         bench.publish(version)
     assert bench.said(0)[0] == ("online@4", 0, 0.25)
     assert bench.triton.asked == [4]
+
+
+def test_a_version_that_is_refused_leaves_the_one_before(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """The batch is scored by what last answered, once; the refused one is named, and a newer one is asked."""
+    bench.publish(1)
+    bench.said(0)
+    bench.triton.refused = {2}
+    bench.publish(2)
+    with pytest.raises(Refusal):
+        bench.said(0)
+    assert [bench.said(0)[0][0] for _ in range(2)] == ["online@1"] * 2
+    assert bench.triton.asked == [1, 2, 1, 1]
+    assert "online@2 is not served, online@1 goes on: online@2 was not signed here" in caplog.text
+    bench.publish(3)
+    assert bench.said(0)[0][0] == "online@3"
+
+
+def test_where_all_are_refused_the_newest_is_asked_again(bench: Bench) -> None:
+    """Its file may have been put back, as the learner does when it starts."""
+    bench.publish(1)
+    bench.said(0)
+    bench.publish(2)
+    bench.triton.refused = {1, 2}
+    for _ in range(5):
+        with pytest.raises(Refusal):
+            bench.said(0)
+    assert bench.triton.asked == [1, 2, 1, 2, 2, 2]
+    bench.triton.refused = set()
+    assert bench.said(0)[0][0] == "online@2"
 
 
 def test_an_error_of_triton_leaves_nothing_behind(bench: Bench) -> None:

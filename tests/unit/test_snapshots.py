@@ -185,6 +185,7 @@ def test_line(three: Snapshots, tmp_path: Path) -> None:
         "fingerprint": "rule",
         "partition": 0,
         "offsets": {"in": 30},
+        "size": 5,
         "sha256": hashlib.sha256(content).hexdigest(),
     }
     assert content == b"at 30"

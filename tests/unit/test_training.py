@@ -17,6 +17,7 @@ from services.runtime.signing import make_keys
 from services.runtime.stream import Stream, load_stream
 from services.trainer import training
 from services.trainer.cards import Card
+from services.trainer.checkpoints import Checkpoints
 from services.trainer.core import Epoch
 from services.trainer.rows import TrainingSet
 from services.trainer.store import ExampleStore
@@ -45,11 +46,15 @@ def lesson(rows: int = ROWS) -> TrainingSet:
 def nothing(_: Epoch, __: int) -> None: ...
 
 
+def kept(data: Path) -> Checkpoints:
+    return Checkpoints(data, "made")
+
+
 @pytest.mark.parametrize("kind", ["mlp", "gru"])
 def test_a_run_hands_out_a_graph_and_its_card(tmp_path: Path, kind: str) -> None:
     """The same examples give the same graph; the card names their version and what a prior would lose."""
-    graph, card = training.run(stream(kind), lesson(), tmp_path / "a", "cpu", nothing)
-    again, _ = training.run(stream(kind), lesson(), tmp_path / "b", "cpu", nothing)
+    graph, card = training.run(stream(kind), lesson(), kept(tmp_path / "a"), "cpu", nothing)
+    again, _ = training.run(stream(kind), lesson(), kept(tmp_path / "b"), "cpu", nothing)
     assert graph == again
     assert (card.table_version, card.rows, card.feature_set, card.device) == (7, ROWS, "made:0", "cpu")
     assert (card.newest, card.servable, bool(card.obstacle)) == (ROWS - 1, kind == "mlp", kind == "gru")
@@ -64,7 +69,7 @@ def test_a_run_hands_out_a_graph_and_its_card(tmp_path: Path, kind: str) -> None
 
 def test_a_run_that_was_interrupted_goes_on(tmp_path: Path) -> None:
     """From the epoch that had ended, and comes to the same graph; a checkpoint of other examples is passed over."""
-    whole, _ = training.run(stream(), lesson(), tmp_path / "whole", "cpu", nothing)
+    whole, _ = training.run(stream(), lesson(), kept(tmp_path / "whole"), "cpu", nothing)
     seen: list[int] = []
 
     def interrupted(epoch: Epoch, of: int) -> None:
@@ -74,14 +79,14 @@ def test_a_run_that_was_interrupted_goes_on(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        training.run(stream(), lesson(), tmp_path / "part", "cpu", interrupted)
-    graph, _ = training.run(stream(), lesson(), tmp_path / "part", "cpu", interrupted)
+        training.run(stream(), lesson(), kept(tmp_path / "part"), "cpu", interrupted)
+    graph, _ = training.run(stream(), lesson(), kept(tmp_path / "part"), "cpu", interrupted)
     assert (seen, graph) == ([1, 2, 3, 4], whole)
-    training.discard(tmp_path / "part")
+    kept(tmp_path / "part").discard()
     seen.clear()
     with pytest.raises(KeyboardInterrupt):
-        training.run(stream(), lesson(), tmp_path / "part", "cpu", interrupted)
-    training.run(stream(), lesson(ROWS - 1), tmp_path / "part", "cpu", lambda epoch, _: seen.append(epoch.number))
+        training.run(stream(), lesson(), kept(tmp_path / "part"), "cpu", interrupted)
+    training.run(stream(), lesson(ROWS - 1), kept(tmp_path / "part"), "cpu", lambda epoch, _: seen.append(epoch.number))
     assert seen == [1, 2, 1, 2, 3, 4]
 
 
@@ -96,7 +101,7 @@ def test_one_run_at_a_time(tmp_path: Path) -> None:
 def test_too_little_to_learn_from_is_said(tmp_path: Path) -> None:
     """Examples of one class, or too few for all parts: Stop, with the reason."""
     with pytest.raises(Stop, match=r"made can't be trained on yet: 3 examples are too few"):
-        training.run(stream(), lesson(3), tmp_path, "cpu", nothing)
+        training.run(stream(), lesson(3), kept(tmp_path), "cpu", nothing)
 
 
 # The command

@@ -12,6 +12,7 @@ from services.runtime.grammar import BatchRule
 from services.trainer import training, windows
 from services.trainer.calibration import log_loss, straightened
 from services.trainer.cards import Card
+from services.trainer.checkpoints import Checkpoints
 from services.trainer.rows import TrainingSet
 from tests.lessons import COLUMNS, PIPELINE, STREAM
 from tests.stored import HOUR
@@ -39,8 +40,12 @@ def examples(change: str, after: int = AFTER, seed: int = 1) -> TrainingSet:
     return TrainingSet(7, COLUMNS, vectors, labels, times, times + HOUR, ("k",), codes)
 
 
+def kept(data: Path) -> Checkpoints:
+    return Checkpoints(data, "made")
+
+
 def train(given: TrainingSet, folder: Path, since: int = SINCE) -> tuple[bytes, Card]:
-    return windows.run(STREAM, given, since, folder, "cpu", lambda _epoch, _of: None)
+    return windows.run(STREAM, given, since, kept(folder), "cpu", lambda _epoch, _of: None)
 
 
 @pytest.mark.parametrize(("change", "best"), [("turned", "before"), ("other", "after"), ("none", "all")])
@@ -76,9 +81,9 @@ def test_with_too_few_after_the_change_it_is_all(tmp_path: Path) -> None:
     for after, since in ((windows.FEWEST - 1, SINCE), (AFTER, 10 * SINCE)):
         graph, card = train(examples("turned", after), tmp_path, since)
         assert (card.window, card.windows, card.rows) == ("all", {}, BEFORE + after)
-        training.discard(tmp_path)
-        assert graph == training.run(STREAM, examples("turned", after), tmp_path, "cpu", lambda _e, _o: None)[0]
-        training.discard(tmp_path)
+        kept(tmp_path).discard()
+        assert graph == training.run(STREAM, examples("turned", after), kept(tmp_path), "cpu", lambda _e, _o: None)[0]
+        kept(tmp_path).discard()
 
 
 def test_nobody_sees_what_it_is_judged_by(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +134,7 @@ def test_an_interruption_costs_no_other_version(tmp_path: Path) -> None:
 
         folder = tmp_path / str(kill)
         with pytest.raises(KeyboardInterrupt):
-            windows.run(STREAM, given, SINCE, folder, "cpu", ended)
+            windows.run(STREAM, given, SINCE, kept(folder), "cpu", ended)
         assert train(given, folder)[0] == expected
 
 
