@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from infra.commands import backup, dead_letter, doctor, drift, keys, models, replay, status, trace, train, verify
+from infra.commands import acls, backup, dead_letter, doctor, drift, keys, models, replay, status, trace, train, verify
 from infra.local import demo, instances
 from infra.local.brokers import BrokerUnavailable
 from infra.local.processes import ChildDied
@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--schemas", type=Path, default=REPOSITORY / "schemas", help="the folder of stream folders"
         )
-    for module in (status, doctor, trace, verify, replay, dead_letter, train, models, drift, keys, backup):
+    for module in (status, doctor, trace, verify, replay, dead_letter, train, models, drift, keys, backup, acls):
         module.add(commands)
     return parser
 
@@ -74,6 +74,8 @@ def _add_stack(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--partitions", type=_count, default=3, metavar="P", help="partitions of a topic (3)")
     parser.add_argument("--broker", default="embedded", metavar="embedded|kafka|HOST:PORT", help="which log (embedded)")
     parser.add_argument("--brokers", type=int, choices=(1, 3), default=1, help="nodes of --broker kafka (1)")
+    guarded = "--broker kafka with TLS, a user and a password for each service, and rules of who may do what"
+    parser.add_argument("--guarded", action="store_true", help=guarded)
     parser.add_argument("--instances", metavar="SERVICE=N,...", help="run some services more than once (1 of each)")
     otlp = "where traces go: the run's own console, or another OTLP/HTTP receiver (console)"
     parser.add_argument("--otlp", default=CONSOLE, metavar="console|off|URL", help=otlp)
@@ -98,7 +100,7 @@ def _speed(text: str) -> float:
 def _options(given: argparse.Namespace, *, fresh: bool) -> Options:
     counts = instances.parse(given.instances) if given.instances else {}
     parts = given.stream, given.partitions, given.broker, given.run_dir, fresh, given.brokers, counts
-    return Options(*parts, otlp=given.otlp)
+    return Options(*parts, guarded=given.guarded, otlp=given.otlp)
 
 
 def _demo(given: argparse.Namespace) -> int:

@@ -34,6 +34,7 @@ from services.inference.core import InferenceCore
 from services.inference.mix import Mix, Scores
 from services.labels.core import LabelsCore
 from services.runtime.alerts import Alert, decode_alert
+from services.runtime.clients import client
 from services.runtime.frames import micros
 from services.runtime.history import read_all
 from services.runtime.records import Outgoing, Record
@@ -139,8 +140,8 @@ class _Feed:
     """Puts the load on the log in transactions, some of which are aborted and sent once more."""
 
     def __init__(self, broker: Broker, sent: Sequence[Outgoing], chosen: random.Random, *, aborts: bool) -> None:
-        quick = {"bootstrap.servers": broker.address, "log_level": 0, "transaction.timeout.ms": 20_000}
-        self._producer = Producer(quick | {"transactional.id": "feed"})
+        named = {"transactional.id": "feed", "transaction.timeout.ms": 20_000}
+        self._producer = Producer(client(broker.settings, log_level=0, **named))
         self._producer.init_transactions(PATIENCE_S)
         self._left, self._chosen, self._aborts = list(sent), chosen, aborts
 

@@ -30,6 +30,7 @@ from services.labels.core import LabelsCore
 from services.learner.core import LearnerCore
 from services.learner.model import fingerprint
 from services.runtime.artifacts import Artifacts
+from services.runtime.clients import client
 from services.runtime.errors import Stop
 from services.runtime.frames import rows
 from services.runtime.history import read_all
@@ -114,7 +115,7 @@ class _Feed:
     """Puts the examples on the log a share at a time, so that there is something to learn after every start."""
 
     def __init__(self, broker: Broker, sent: Sequence[Outgoing], shares: int) -> None:
-        self._producer = Producer({"bootstrap.servers": broker.address, "enable.idempotence": True, "log_level": 0})
+        self._producer = Producer(client(broker.settings, log_level=0, **{"enable.idempotence": True}))
         self._left, self._share = list(sent), -(-len(sent) // shares)
 
     def send(self) -> None:

@@ -26,6 +26,7 @@ from infra.local.brokers import TopicSpec
 from infra.local.processes import Child, Children
 from infra.local.stack import REPOSITORY
 from services.runtime.artifacts import Artifacts
+from services.runtime.clients import client
 from services.runtime.errors import Retry, Stop
 from services.runtime.history import read_all
 from services.runtime.models import BATCH, Registered, decode_event
@@ -98,7 +99,7 @@ class Kills:
         self._store = ExampleStore(str(settings.data / "store"), stream)
         self._artifacts = Artifacts(settings.data, stream.name)
         self._cards = Cards(self._artifacts, stream.feature_set)
-        self._producer = Producer({"bootstrap.servers": settings.broker, "enable.idempotence": True, "log_level": 0})
+        self._producer = Producer(client(settings, log_level=0, **{"enable.idempotence": True}))
         self._violations: list[str] = []
         self._done: Counter[str] = Counter()
 

@@ -2,10 +2,14 @@
 
 import argparse
 import datetime as dt
+import os
 import sys
 import time
 from pathlib import Path
 
+from msgspec.structs import replace
+
+from infra.local import access
 from infra.local.stack import REPOSITORY, read_running
 from services.replay.verify import Span
 from services.runtime.records import Position
@@ -51,11 +55,14 @@ def connect(given: argparse.Namespace) -> tuple[Stream, Settings]:
     """Return the stream, and what a client of its log reads from."""
     stream = load_stream(given.schemas, given.stream)
     running = read_running(given.run_dir, stream.name)
-    broker = given.broker or (running.broker if running else None)
-    if broker is None:
+    if given.broker:  # the environment says what lets us in, as it does to services
+        settings = access.settings(given.broker, access.from_environment(os.environ))
+    elif running:
+        settings = running.settings(stream.name)
+    else:
         raise ValueError(f"no run of {stream.name} is up here; start one (thalweg up) or name its --broker HOST:PORT")
     data = given.run_dir / stream.name / "data"
-    return stream, Settings(stream=stream.name, schemas=given.schemas, broker=broker, data=data)
+    return stream, replace(settings, stream=stream.name, schemas=given.schemas, data=data)
 
 
 class Progress:

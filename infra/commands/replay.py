@@ -110,7 +110,7 @@ def _make_topics(settings: Settings, history: KafkaHistory, stream: Stream, pref
     partitions = len(history.positions(stream.topic("events")))
     wanted = {f"{prefix}.{kind}": 1 if kind in UNPARTITIONED else partitions for kind in kinds}
     specs = {topic: TopicSpec(count) for topic, count in wanted.items()}
-    brokers.create_topics(brokers.external(settings.broker), specs)
+    brokers.create_topics(brokers.of(settings), specs)
     for topic, count in wanted.items():
         positions = history.positions(topic)
         if len(positions) != count or any(history.bounds(position)[1] for position in positions):

@@ -16,7 +16,9 @@ from confluent_kafka.admin._resource import ResourceType
 
 from infra.doctor.findings import Finding, ok, wrong
 from infra.doctor.topics import Partition, Topic, judge
-from services.runtime.kafka import client, reader
+from services.runtime.clients import client
+from services.runtime.errors import Stop
+from services.runtime.kafka import reader
 from services.runtime.settings import Settings
 from services.runtime.stream import Stream
 
@@ -28,9 +30,11 @@ NEWEST = 3  # records at the end of a partition
 
 def look(settings: Settings, stream: Stream) -> list[Finding]:
     """Return what there is to say of the broker, the stream's topics and the clocks."""
-    admin = AdminClient(client(settings, **{"log_level": 0, "socket.timeout.ms": 5000}))
     try:
+        admin = AdminClient(client(settings, **{"log_level": 0, "socket.timeout.ms": 5000}))
         cluster = admin.list_topics(timeout=PATIENCE_S)
+    except Stop as error:
+        return [wrong("broker", f"{settings.broker} and this client can't come to terms", str(error))]
     except KafkaException as error:
         do = "start it, or name the right one: --broker HOST:PORT"
         return [wrong("broker", f"no answer from {settings.broker}: {error.args[0].str()}", do)]

@@ -1,7 +1,8 @@
 """Apache Kafka on this machine: the jars through Maven, one KRaft node or three, everything on the loopback interface.
 
 Every node is broker and controller. The quorum's voters stand in the settings and not in the log, so a cluster comes up
-again on other ports.
+again on other ports. A guarded one has TLS on all listeners: clients log in (SCRAM) and may do what rules allow, and
+nodes know each other by their certificate.
 """
 
 import os
@@ -14,8 +15,12 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
+
+from infra.local.authority import BROKER, Certificates
+from services.runtime.credentials import MECHANISM
 
 _POM = Path(__file__).parents[1] / "kafka" / "pom.xml"
 _INSTALL = "install it with: apt-get install openjdk-17-jre-headless maven"
@@ -26,9 +31,6 @@ _QUICK = "-XX:TieredStopAtLevel=1"  # compile once: a third less work until a no
 _SERVER = """\
 process.roles=broker,controller
 node.id={node.id}
-listeners=PLAINTEXT://{node.address},CONTROLLER://{node.controller_address}
-advertised.listeners=PLAINTEXT://{node.address},CONTROLLER://{node.controller_address}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 controller.listener.names=CONTROLLER
 controller.quorum.voters={voters}
 log.dirs={data}
@@ -46,6 +48,29 @@ transaction.state.log.num.partitions=8
 transaction.state.log.replication.factor={replicas}
 transaction.state.log.min.isr={in_sync}
 """
+_OPEN = """\
+listeners=PLAINTEXT://{node.address},CONTROLLER://{node.controller_address}
+advertised.listeners=PLAINTEXT://{node.address},CONTROLLER://{node.controller_address}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+"""
+_GUARDED = """\
+listeners=CLIENTS://{node.address},BROKERS://{node.inner_address},CONTROLLER://{node.controller_address}
+advertised.listeners=CLIENTS://{node.address},BROKERS://{node.inner_address},CONTROLLER://{node.controller_address}
+listener.security.protocol.map=CLIENTS:SASL_SSL,BROKERS:SSL,CONTROLLER:SSL
+inter.broker.listener.name=BROKERS
+listener.name.brokers.ssl.client.auth=required
+listener.name.controller.ssl.client.auth=required
+listener.name.clients.scram-sha-512.sasl.jaas.config=\
+org.apache.kafka.common.security.scram.ScramLoginModule required;
+sasl.enabled.mechanisms={mechanism}
+ssl.keystore.type=PEM
+ssl.keystore.location={certificates.broker}
+ssl.truststore.type=PEM
+ssl.truststore.location={certificates.authority}
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:CN={broker};User:{admin}
+"""
+ADMIN = "admin"
 _LOG4J = """\
 rootLogger.level = warn
 rootLogger.appenderRef.out.ref = out
@@ -62,15 +87,20 @@ class BrokerUnavailable(RuntimeError):  # noqa: N818 - a state that the operator
 
 @dataclass(frozen=True)
 class Node:
-    """One broker and controller: its number from 1, and its ports for clients and for the quorum."""
+    """One broker and controller: its number from 1, and its ports for clients, for the quorum and for other brokers."""
 
     id: int
     port: int
     controller: int
+    inner: int = 0
 
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
+
+    @property
+    def inner_address(self) -> str:
+        return f"127.0.0.1:{self.inner}"
 
     @property
     def controller_address(self) -> str:
@@ -82,53 +112,80 @@ class _Cluster(msgspec.Struct, frozen=True):
 
     id: str
     nodes: int
+    guarded: bool = False
 
 
-def prepare(home: Path, nodes: Sequence[Node]) -> tuple[str, list[list[str | Path]]]:
+class Guard(NamedTuple):
+    """What a guarded cluster is started with: who vouches for it, and the file of its admin's password."""
+
+    certificates: Certificates
+    password: Path
+
+
+def prepare(home: Path, nodes: Sequence[Node], guard: Guard | None = None) -> tuple[str, list[list[str | Path]]]:
     """Return the version and each node's command; `home/ID` holds its settings and data, formatted when they are new.
 
-    BrokerUnavailable says what to install, or that the data in `home` is that of another number of nodes.
+    BrokerUnavailable says what to install, or that the data in `home` is that of another kind of cluster.
     """
     java, (version, jars) = _tool("java"), _jars()
-    cluster = _cluster(home, len(nodes))
+    cluster = _cluster(home, len(nodes), guarded=guard is not None)
     run = [java, *_JVM, f"-Dlog4j2.configurationFile={home / 'log4j2.properties'}", "-cp", f"{jars}/*"]
     (home / "log4j2.properties").write_text(_LOG4J)
-    servers = [_configure(home / str(node.id), node, nodes) for node in nodes]
+    servers = [_configure(home / str(node.id), node, nodes, guard) for node in nodes]
     with ThreadPoolExecutor(len(nodes)) as pool:
-        list(pool.map(lambda server: _format(run, server, cluster), servers))
+        list(pool.map(lambda server: _format(run, server, cluster, guard), servers))
     heap = ["-Xmx1g"] if len(nodes) == 1 else ["-Xmx512m", _QUICK]
     return version, [[java, *heap, *run[1:], "kafka.Kafka", server] for server in servers]
 
 
-def _cluster(home: Path, nodes: int) -> _Cluster:
+def _cluster(home: Path, nodes: int, *, guarded: bool) -> _Cluster:
     """Return the cluster whose data is in `home`; a new one where there is none."""
     file = home / "cluster.json"
     if not file.exists():
         home.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(msgspec.json.encode(_Cluster(secrets.token_urlsafe(16), nodes)))
+        file.write_bytes(msgspec.json.encode(_Cluster(secrets.token_urlsafe(16), nodes, guarded)))
     found = msgspec.json.decode(file.read_bytes(), type=_Cluster)
     if found.nodes != nodes:
         raise BrokerUnavailable(
             f"{home} holds the topics of a cluster of {found.nodes}, not of {nodes}: run it with --brokers"
             f" {found.nodes}, or remove that folder, and so its topics"
         )
+    if found.guarded != guarded:
+        kind = "a guarded cluster: run it with --guarded" if found.guarded else "a cluster that is open: run it without"
+        raise BrokerUnavailable(f"{home} holds the topics of {kind}, or remove that folder, and so its topics")
     return found
 
 
-def _configure(home: Path, node: Node, nodes: Sequence[Node]) -> Path:
+def _configure(home: Path, node: Node, nodes: Sequence[Node], guard: Guard | None) -> Path:
     home.mkdir(exist_ok=True)
     server = home / "server.properties"
     voters = ",".join(f"{voter.id}@{voter.controller_address}" for voter in nodes)
     replicas = len(nodes)
     text = _SERVER.format(node=node, voters=voters, data=home / "data", replicas=replicas, in_sync=(replicas + 1) // 2)
-    server.write_text(text)
+    server.write_text(text + _listeners(node, guard))
     return server
 
 
-def _format(java: Sequence[str | Path], server: Path, cluster: _Cluster) -> None:
-    if not (server.parent / "data" / "meta.properties").exists():
-        identity = f"--cluster-id={cluster.id}"
-        _run([*java, _QUICK, "kafka.tools.StorageTool", "format", identity, "--config", server])
+def _listeners(node: Node, guard: Guard | None) -> str:
+    if guard is None:
+        return _OPEN.format(node=node)
+    more = {"mechanism": MECHANISM, "broker": BROKER, "admin": ADMIN}
+    return _GUARDED.format(node=node, certificates=guard.certificates, **more)
+
+
+def _format(java: Sequence[str | Path], server: Path, cluster: _Cluster, guard: Guard | None) -> None:
+    if (server.parent / "data" / "meta.properties").exists():
+        return
+    words = ["format", f"--cluster-id={cluster.id}", f"--config={server}"]
+    if guard is not None:
+        words.append(f"--add-scram={MECHANISM}=[name={ADMIN},password={guard.password.read_text()}]")
+    arguments = server.with_name("format")  # a command's own words can be read by everybody on the machine
+    arguments.touch(0o600)
+    arguments.write_text("\n".join(words))
+    try:
+        _run([*java, _QUICK, "kafka.tools.StorageTool", f"@{arguments}"])
+    finally:
+        arguments.unlink()
 
 
 def _jars() -> tuple[str, Path]:

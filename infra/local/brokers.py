@@ -5,6 +5,7 @@ some seconds, and is where the guarantees are proven. All listeners are on the l
 """
 
 import contextlib
+import os
 import re
 import secrets
 import socket
@@ -20,9 +21,13 @@ from confluent_kafka import ConsumerGroupState, KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from infra.local import apache_kafka
-from infra.local.apache_kafka import BrokerUnavailable, Node
+from infra.kafka.granting import password_files
+from infra.local import access, apache_kafka, authority
+from infra.local.access import Access
+from infra.local.apache_kafka import ADMIN, BrokerUnavailable, Guard, Node
 from infra.local.processes import Children
+from services.runtime.clients import QUICK, client
+from services.runtime.settings import Settings
 
 __all__ = [
     "Broker",
@@ -34,6 +39,7 @@ __all__ = [
     "free_ports",
     "in_sync",
     "kafka",
+    "of",
     "start",
     "wait_in_sync",
     "wait_joined",
@@ -43,11 +49,17 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Broker:
-    """`address` is what clients connect to: one address, or several joined by commas."""
+    """`address` is what clients connect to: one address, or several joined by commas; `access` what lets them in."""
 
     address: str
     kind: str
     version: str
+    access: Access = field(default_factory=dict)
+
+    @property
+    def settings(self) -> Settings:
+        """What a client connects with."""
+        return access.settings(self.address, self.access)
 
 
 @dataclass(frozen=True)
@@ -58,15 +70,15 @@ class TopicSpec:
     config: Mapping[str, str] = field(default_factory=dict)
 
 
-def start(spec: str, children: Children, run_dir: Path, nodes: int = 1) -> Broker:
+def start(spec: str, children: Children, run_dir: Path, nodes: int = 1, *, guarded: bool = False) -> Broker:
     """Start, or point at, the broker that `spec` names: `embedded`, `kafka` or `HOST:PORT` (several with commas).
 
-    `nodes` is how many Apache Kafka shall have.
+    `nodes` is how many Apache Kafka shall have; `guarded`: it has TLS, users and rules, and we are its admin.
     """
     if spec == "embedded":
         return embedded(children, free_ports(1)[0])
     if spec == "kafka":
-        return kafka(children, run_dir, nodes)
+        return kafka(children, run_dir, nodes, guarded=guarded)
     if all(re.fullmatch(r"(\[[0-9a-fA-F:]+\]|[\w.-]+):\d{1,5}", address) for address in spec.split(",")):
         return external(spec)
     raise ValueError(f"a broker is 'embedded', 'kafka' or HOST:PORT, not {spec!r}")
@@ -85,31 +97,42 @@ def embedded(children: Children, port: int) -> Broker:
     return Broker(f"127.0.0.1:{port}", "embedded", version)
 
 
-def kafka(children: Children, run_dir: Path, nodes: int = 1) -> Broker:
+def kafka(children: Children, run_dir: Path, nodes: int = 1, *, guarded: bool = False) -> Broker:
     """Start Apache Kafka with its data under `run_dir/kafka`: the child `kafka`, or one KRaft quorum of `kafka-N`."""
-    ports = free_ports(2 * nodes)
-    cluster = [Node(n + 1, ports[2 * n], ports[2 * n + 1]) for n in range(nodes)]
-    version, commands = apache_kafka.prepare((run_dir / "kafka").resolve(), cluster)
+    ports = free_ports(3 * nodes)
+    cluster = [Node(n + 1, *ports[3 * n : 3 * n + 3]) for n in range(nodes)]
+    home = (run_dir / "kafka").resolve()
+    guard = _guard(home) if guarded else None
+    version, commands = apache_kafka.prepare(home, cluster, guard)
     for node, argv in zip(cluster, commands, strict=True):
         children.start("kafka" if nodes == 1 else f"kafka-{node.id}", argv, kind="kafka")
-    return Broker(",".join(node.address for node in cluster), "kafka", version)
+    ours = access.of_user(guard.certificates.authority, ADMIN, guard.password) if guard else {}
+    return Broker(",".join(node.address for node in cluster), "kafka", version, ours)
+
+
+def _guard(home: Path) -> Guard:
+    """Have certificates issued for this start, and a password for the admin if there is none."""
+    return Guard(authority.issue(home / "certificates"), password_files(home / "users", [ADMIN])[ADMIN])
 
 
 def external(address: str) -> Broker:
-    """Return a cluster that others run, by its bootstrap servers."""
-    return Broker(address, "external", "unknown")
+    """Return a cluster that others run, by its addresses; the environment says what lets us in."""
+    return Broker(address, "external", "unknown", access.from_environment(os.environ))
 
 
-def wait_ready(
-    broker: Broker, children: Children, timeout: float = 60.0, settings: Mapping[str, str] | None = None
-) -> None:
+def of(settings: Settings) -> Broker:
+    """Return the cluster that these settings connect to."""
+    ours = {name: value for name in access.NAMES if (value := getattr(settings, name))}
+    return Broker(settings.broker, "external", "unknown", ours)
+
+
+def wait_ready(broker: Broker, children: Children, timeout: float = 60.0) -> None:
     """Return once the broker answers, with all its nodes if they are ours.
 
-    ChildDied if one ended, BrokerUnavailable after `timeout` seconds. `settings` are librdkafka's, for a cluster with
-    TLS or SASL.
+    ChildDied if one ended, BrokerUnavailable after `timeout` seconds.
     """
-    with _admin(broker, settings) as client:
-        _wait(children, timeout, lambda: _silence(broker, client))
+    with _admin(broker) as admin:
+        _wait(children, timeout, lambda: _silence(broker, admin))
 
 
 def _silence(broker: Broker, client: AdminClient) -> str | None:
@@ -124,14 +147,14 @@ def _silence(broker: Broker, client: AdminClient) -> str | None:
 
 def wait_in_sync(broker: Broker, children: Children, timeout: float = 60.0) -> None:
     """Return once every replica of every topic has all that its leader has: any one node may then be lost."""
-    with _admin(broker, None) as client:
-        _wait(children, timeout, lambda: _behind(client))
+    with _admin(broker) as admin:
+        _wait(children, timeout, lambda: _behind(admin))
 
 
 def in_sync(broker: Broker) -> bool:
     """Whether every replica has all that its leader has."""
-    with _admin(broker, None) as client:
-        return _behind(client) is None
+    with _admin(broker) as admin:
+        return _behind(admin) is None
 
 
 def _behind(client: AdminClient) -> str | None:
@@ -158,16 +181,16 @@ def _wait(children: Children, timeout: float, lacking: Callable[[], str | None])
         time.sleep(0.05)
 
 
-def create_topics(broker: Broker, topics: Mapping[str, TopicSpec], settings: Mapping[str, str] | None = None) -> None:
+def create_topics(broker: Broker, topics: Mapping[str, TopicSpec]) -> None:
     """Create what is missing of `topics`, and return when clients can see it; those that exist stay as they are."""
     wanted = [
         NewTopic(name, num_partitions=spec.partitions, config={"retention.ms": "-1", **spec.config})
         for name, spec in topics.items()
     ]
-    with _admin(broker, settings) as client:
-        for future in client.create_topics(wanted).values() if wanted else ():
+    with _admin(broker) as admin:
+        for future in admin.create_topics(wanted).values() if wanted else ():
             _expect_created(future)
-        _wait_visible(client, set(topics))
+        _wait_visible(admin, set(topics))
 
 
 def _expect_created(future: Future[None]) -> None:
@@ -187,22 +210,16 @@ def _wait_visible(client: AdminClient, names: set[str], timeout: float = 10.0) -
         time.sleep(0.02)
 
 
-def wait_joined(
-    broker: Broker,
-    children: Children,
-    groups: Mapping[str, int],
-    timeout: float = 60.0,
-    settings: Mapping[str, str] | None = None,
-) -> None:
+def wait_joined(broker: Broker, children: Children, groups: Mapping[str, int], timeout: float = 60.0) -> None:
     """Return once every consumer group has so many members (Tansu lists none), and they share its partitions."""
-    with _admin(broker, settings) as client:
-        _wait(children, timeout, lambda: _apart(client, groups))
+    with _admin(broker) as admin:
+        _wait(children, timeout, lambda: _silence(broker, admin) or _apart(admin, groups))
 
 
 def _apart(client: AdminClient, groups: Mapping[str, int]) -> str | None:
-    described = client.describe_consumer_groups(list(groups), request_timeout=10)
+    """Ask for one group after the other: librdkafka 2.16 may abort where several wait for a connection to come up."""
     try:
-        found = {name: future.result() for name, future in described.items()}
+        found = {name: client.describe_consumer_groups([name], request_timeout=30)[name].result() for name in groups}
     except KafkaException as error:
         return f"no word of the consumer groups: {error.args[0].str()}"
     apart = [
@@ -228,7 +245,6 @@ def free_ports(n: int) -> list[int]:
     return list(ports)
 
 
-def _admin(broker: Broker, settings: Mapping[str, str] | None) -> AdminClient:
+def _admin(broker: Broker) -> AdminClient:
     """Return a client that keeps librdkafka's connection errors off the terminal and retries quickly."""
-    quick = {"log_level": 0, "reconnect.backoff.ms": 20, "reconnect.backoff.max.ms": 200}
-    return AdminClient({"bootstrap.servers": broker.address, **quick, **(settings or {})})
+    return AdminClient(client(broker.settings, **QUICK))

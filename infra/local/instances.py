@@ -41,7 +41,15 @@ def check(counts: Mapping[str, int]) -> None:
 class Instances:
     """Starts services as children in `cwd`, each with the shared `environment` and its own number."""
 
-    def __init__(self, children: Children, environment: Mapping[str, str], cwd: Path) -> None:
+    def __init__(
+        self,
+        children: Children,
+        environment: Mapping[str, str],
+        cwd: Path,
+        own: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
+        """`own` are variables that one service alone has."""
+        self._own = own or {}
         self._children, self._environment, self._cwd = children, environment, cwd
         self._probes: dict[str, str] = {}
         self.changed: Callable[[], None] = lambda: None  # called when one more is there
@@ -71,7 +79,12 @@ class Instances:
         argv = [sys.executable, "-m", f"services.{service}"]
         port = free_ports(1)[0]
         self._probes[name] = f"http://127.0.0.1:{port}"
-        environment = {**self._environment, "THALWEG_INSTANCE": str(number), "THALWEG_HEALTH_PORT": str(port)}
+        environment = {
+            **self._environment,
+            **self._own.get(service, {}),
+            "THALWEG_INSTANCE": str(number),
+            "THALWEG_HEALTH_PORT": str(port),
+        }
         return self._children.start(name, argv, kind=service, env=environment, cwd=self._cwd)
 
 

@@ -11,14 +11,14 @@ from services.runtime.settings import Settings
 PATIENCE_S = 5.0
 
 
-def behind(broker: str, group: str, topic: str) -> int | None:
+def behind(settings: Settings, group: str, topic: str) -> int | None:
     """Return how many records of the topic the group has not committed; None if the broker does not say.
 
     A transaction's end takes up an offset, so the distance of two offsets is never quite the number of records. What
     is certain is 0: whether there is a record to read is found by reading, without joining the group.
     """
     more: dict[str, Any] = {"enable.partition.eof": True, "max.partition.fetch.bytes": 1024, "log_level": 0}
-    consumer = reader(Settings(broker=broker), **more, **{"group.id": group})
+    consumer = reader(settings, **more, **{"group.id": group})
     try:
         return _behind(consumer, _committed(consumer, topic))
     except KafkaException:

@@ -21,12 +21,11 @@ class BrokerSilent(Exception):  # noqa: N818 - a state that the operator sees
 
 
 class Asking:
-    """Asks a broker; its connections stay open. `groups` are those whose offsets are asked for."""
+    """Asks the broker of these settings; its connections stay open. `groups` are those whose offsets are asked for."""
 
-    def __init__(self, broker: str, groups: Sequence[str]) -> None:
-        self._settings = Settings(broker=broker)
-        self._any = reader(self._settings, **{"enable.partition.eof": True, "max.partition.fetch.bytes": 1024})
-        self._groups = {group: reader(self._settings, **{"group.id": group}) for group in groups}
+    def __init__(self, settings: Settings, groups: Sequence[str]) -> None:
+        self._any = reader(settings, **{"enable.partition.eof": True, "max.partition.fetch.bytes": 1024})
+        self._groups = {group: reader(settings, **{"group.id": group}) for group in groups}
         self._pool = ThreadPoolExecutor(8, "offsets")
 
     def ends(self, topics: Sequence[str]) -> Offsets:

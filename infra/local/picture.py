@@ -16,7 +16,6 @@ from services.runtime.chronicle import Chronicle
 from services.runtime.health import Report
 from services.runtime.history import Following
 from services.runtime.records import Position
-from services.runtime.settings import Settings
 from services.runtime.stream import TOPICS, Stream
 
 OUTPUTS = {  # what each service writes for others
@@ -78,9 +77,9 @@ class Watch:
     """Looks at a run again and again; rates are those since it looked before."""
 
     def __init__(self, stream: Stream, running: Running) -> None:
-        self._stream, self._running = stream, running
+        self._stream, self._running, self._settings = stream, running, running.settings(stream.name)
         groups = [f"{stream.name}.{service}" for service in INPUTS]
-        self._asking = Asking(running.broker, groups)
+        self._asking = Asking(self._settings, groups)
         self._topics = {stream.topic(kind): kind for kind in TOPICS}
         self._following: dict[str, Following] = {}
         self._chronicle, self._alerts = Chronicle(stream.feature_set), list[Alert]()
@@ -124,7 +123,7 @@ class Watch:
         """Fold what is new of `models` and `alerts`."""
         for kind in ("models", "alerts"):
             if kind not in self._following:
-                self._following[kind] = Following(Settings(broker=self._running.broker), self._stream.topic(kind))
+                self._following[kind] = Following(self._settings, self._stream.topic(kind))
             for record in self._following[kind].new():
                 if kind == "models":
                     self._chronicle.fold(record)

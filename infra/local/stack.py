@@ -1,5 +1,6 @@
 """A whole Thalweg on this machine: broker, Triton and the services of one stream, each a process of its own."""
 
+import dataclasses
 import fcntl
 import os
 import shutil
@@ -13,8 +14,12 @@ from typing import Self, TextIO
 
 import httpx
 import msgspec
+from msgspec.structs import replace
 
-from infra.local import brokers, instances, scraped, triton
+from infra.kafka import guarding
+from infra.kafka.acls import OPERATOR
+from infra.local import access, brokers, instances, scraped, triton
+from infra.local.access import Access
 from infra.local.brokers import Broker, TopicSpec
 from infra.local.instances import SERVICES, Instances
 from infra.local.processes import ChildDied, Children
@@ -46,12 +51,15 @@ class Options:
     brokers: int = 1
     instances: Mapping[str, int] = field(default_factory=dict)  # one of each service that it does not name
     settings: Mapping[str, str] = field(default_factory=dict)  # variables of the services, over ours
+    guarded: bool = False  # Apache Kafka with TLS, a user for each service, and rules
     otlp: str = CONSOLE  # where everybody's spans go: to the run's own console, `OFF`, or http://127.0.0.1:4318
 
     def __post_init__(self) -> None:
         instances.check(self.instances)
         if self.brokers != 1 and self.broker != "kafka":
             raise ValueError(f"--brokers {self.brokers} needs --broker kafka; {self.broker} is not ours to multiply")
+        if self.guarded and self.broker != "kafka":
+            raise ValueError(f"--guarded needs --broker kafka; {self.broker} is as it is")
 
 
 class AlreadyUp(RuntimeError):  # noqa: N818 - a state that the operator can change, as the message says
@@ -68,6 +76,12 @@ class Running(msgspec.Struct, frozen=True):
     services: dict[str, str]  # where each process answers /healthz and /readyz
     console: str = ""
     triton: str = ""  # where it answers gRPC
+    access: dict[str, str] = {}  # what lets a client into the broker, but for passwords
+
+    def settings(self, stream: str) -> Settings:
+        """Return what a client of the run connects with."""
+        ours = access.settings(self.broker, access.again(self.access, os.environ))
+        return replace(ours, stream=stream, data=Path(self.data))
 
 
 class Stack:
@@ -94,11 +108,13 @@ class Stack:
         self.folder = options.run_dir / stream.name
         self.data = self.folder / "data"
         self.children = Children(self.folder / "logs")
+        self._access: dict[str, Access] = {}  # of each service, where each has its own
 
     @property
     def settings(self) -> Settings:
         """What a client of the run reads from."""
-        return Settings(stream=self.stream.name, schemas=self._schemas, broker=self.broker.address, data=self.data)
+        more = {"stream": self.stream.name, "schemas": self._schemas, "data": self.data}
+        return replace(self.broker.settings, **more)
 
     def __enter__(self) -> Self:
         self._claim()
@@ -147,10 +163,12 @@ class Stack:
 
     def _start(self) -> None:
         make_keys(self.data / "keys")
-        self.broker = brokers.start(self.options.broker, self.children, self.folder, self.options.brokers)
+        wanted = self.options
+        self.broker = brokers.start(wanted.broker, self.children, self.folder, wanted.brokers, guarded=wanted.guarded)
         self._choose_ports()
         address = triton.start(self.children, self.folder, self.data, self.stream, self._triton_metrics, self.otlp)
         brokers.wait_ready(self.broker, self.children)
+        self._let_in()
         brokers.create_topics(self.broker, self._topics())
         self._start_services(address)
         self.triton = triton.wait_ready(address, self.children)
@@ -159,10 +177,17 @@ class Stack:
         brokers.wait_joined(self.broker, self.children, self._groups())
         self._wait_first_version()
         where = self.broker.address, self.ingestion, str(self.data), self.answering, self.console, address
-        running = Running(os.getpid(), *where)
+        running = Running(os.getpid(), *where, access=access.to_leave(self.broker.access))
         self._running.write_bytes(msgspec.json.encode(running))
         self.instances.changed = self._tell_prometheus
         self._tell_prometheus()
+
+    def _let_in(self) -> None:
+        """Have a guarded broker know who its clients are; from here on we are one of them."""
+        if self.options.guarded:
+            users = guarding.prepare(self.broker.settings, self.stream.name, self.folder / "kafka" / "users")
+            self.broker = dataclasses.replace(self.broker, access=users.pop(OPERATOR))
+            self._access = users
 
     def _tell_prometheus(self) -> None:
         where = self.options.run_dir, self.stream.name
@@ -197,7 +222,8 @@ class Stack:
     def _start_services(self, triton_address: str) -> None:
         self._tokens, self._tokens_are_new = make_tokens(tokens_path(self.data))
         environment = {
-            **os.environ,
+            **access.without(os.environ),
+            **access.to_environment({} if self._access else self.broker.access),
             "THALWEG_STREAM": self.stream.name,
             "THALWEG_SCHEMAS": str(self._schemas),
             "THALWEG_BROKER": self.broker.address,
@@ -209,7 +235,8 @@ class Stack:
             "THALWEG_CONSOLE_SERVICES": str(self._running),
             **self.options.settings,
         }
-        self.instances = Instances(self.children, environment, REPOSITORY)
+        own = {service: access.to_environment(found) for service, found in self._access.items()}
+        self.instances = Instances(self.children, environment, REPOSITORY, own)
         self.instances.start(self.options.instances)
 
     def _wait_first_version(self) -> None:

@@ -39,10 +39,11 @@ class State(msgspec.Struct, frozen=True):
 
 def read_status(stream: str, running: Running) -> dict[str, State]:
     """Ask every process and, meanwhile, the broker."""
+    settings = running.settings(stream)
     with ThreadPoolExecutor(16) as pool:
         reports = {name: pool.submit(ask, url) for name, url in running.services.items()}
         lags = {
-            (service, kind): pool.submit(records_behind, running.broker, f"{stream}.{service}", f"{stream}.{kind}")
+            (service, kind): pool.submit(records_behind, settings, f"{stream}.{service}", f"{stream}.{kind}")
             for service, kinds in INPUTS.items()
             for kind in kinds
         }

@@ -24,6 +24,7 @@ from services.console.store import Store
 from services.console.tailing import Tailing
 from services.console.tokens import make_tokens, tokens_path
 from services.runtime.bodies import Bodies
+from services.runtime.clients import meet
 from services.runtime.pii import open_masker
 from services.runtime.process import run_service
 from services.runtime.stream import TOPICS, load_stream
@@ -34,6 +35,7 @@ def main() -> None:
     settings = ConsoleSettings.load(SERVICE, os.environ)
     stream = load_stream(settings.schemas, settings.stream)
     tokens, _ = make_tokens(Path(settings.tokens) if settings.tokens else tokens_path(settings.data))
+    meet(settings)
     masker = open_masker(stream, settings.data)
     picture = Picture(lambda: ConsoleCore(stream, masker.value))
     tailed = {

@@ -23,7 +23,7 @@ from services.drift.meters import Meters
 from services.drift.settings import SERVICE, DriftSettings
 from services.drift.summing import Summing
 from services.drift.tables import Tables
-from services.drift.transport import Consumer, Transport
+from services.drift.transport import Consumer, Transport, credentials
 from services.runtime.health import READ, Health
 from services.runtime.records import Outgoing, Record
 from services.runtime.stream import LARGEST_MESSAGE, Stream
@@ -40,6 +40,7 @@ def make(settings: DriftSettings) -> faust.App:
     return faust.App(
         f"{settings.stream}.{SERVICE}",
         broker=";".join(f"kafka://{address}" for address in settings.broker.split(",")),
+        broker_credentials=credentials(settings),
         autodiscover=False,
         datadir=settings.data / SERVICE,
         store="memory://",

@@ -9,8 +9,9 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from services.runtime.clients import client
 from services.runtime.errors import Stop
-from services.runtime.kafka import ask, client
+from services.runtime.kafka import ask
 from services.runtime.settings import Settings
 from services.runtime.stream import LARGEST_MESSAGE
 

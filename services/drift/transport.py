@@ -9,12 +9,25 @@ import logging
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Protocol, cast
 
+import faust
 from aiokafka.errors import UnknownError
 from faust.transport.drivers import aiokafka
 from faust.types import TP
 from faust.types.transports import ConsumerT, ProducerT
 
+from services.runtime.credentials import MECHANISM, login, trusting
+from services.runtime.settings import Settings
+
 log = logging.getLogger(__name__)
+
+
+def credentials(settings: Settings) -> faust.SASLCredentials | faust.SSLCredentials | None:
+    """Return how the clients of aiokafka show who they are, and whom they trust; None where the broker is open."""
+    who, trusted = login(settings), trusting(settings)
+    if who is None:
+        return None if trusted is None else faust.SSLCredentials(trusted)
+    more = {"username": who.user, "password": who.password.reveal(), "mechanism": MECHANISM}
+    return faust.SASLCredentials(ssl_context=trusted, **more)
 
 
 class Share(Protocol):

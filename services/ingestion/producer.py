@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from services.runtime.clients import client
 from services.runtime.errors import Retry
-from services.runtime.kafka import client, send
+from services.runtime.kafka import send
 from services.runtime.records import Outgoing
 from services.runtime.settings import Settings
 

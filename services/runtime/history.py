@@ -7,8 +7,8 @@ from typing import cast
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
 
-from services.runtime.errors import Retry, Stop
-from services.runtime.kafka import MAX_BYTES, ask, read, reader
+from services.runtime.errors import Retry
+from services.runtime.kafka import MAX_BYTES, ask, partitions_of, read, reader
 from services.runtime.records import Position, Record
 from services.runtime.settings import Settings
 
@@ -25,10 +25,7 @@ class KafkaHistory:
         self._asking = reader(settings, **{"isolation.level": "read_uncommitted"})
 
     def positions(self, topic: str) -> list[Position]:
-        known = ask("its topics", lambda: self._asking.list_topics(topic, timeout=ANSWER_S).topics[topic])
-        if known.error is not None:
-            raise Stop(f"topic {topic}: {known.error}. Was it created?")
-        return [Position(topic, partition) for partition in sorted(known.partitions)]
+        return [Position(topic, partition) for partition in partitions_of(self._asking, topic)]
 
     def bounds(self, position: Position) -> tuple[int, int]:
         """Return the first offset that is kept, and the end; the embedded broker's may lie within its last batch."""

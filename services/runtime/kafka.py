@@ -1,4 +1,4 @@
-"""Reading the log on a real broker, through librdkafka, and what its clients share; `sinks.py` writes.
+"""Reading the log on a real broker, through librdkafka, and what its readers and writers share; `sinks.py` writes.
 
 Consumers read committed records only. A source remembers with which membership its partitions came (KIP-447): a
 commit that carries it is refused once the group has gone on without this member.
@@ -21,6 +21,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
+from services.runtime.clients import client
 from services.runtime.errors import Retry, Stop
 from services.runtime.records import Headers, Outgoing, Position, Record
 from services.runtime.settings import Settings
@@ -32,22 +33,18 @@ CHUNK = 8  # messages taken at once, so that `MAX_BYTES` is noticed: one may hol
 MAX_BYTES = 1 << 19
 PATIENCE_S = 60
 ANSWER_S = 5
+ALLOW = "`thalweg acls` says how"
 REFUSED = {  # what no other try would change
     KafkaError.MSG_SIZE_TOO_LARGE: "raise the topic's `max.message.bytes`, or lower THALWEG_BATCH",
     KafkaError.RECORD_LIST_TOO_LARGE: "raise the topic's `segment.bytes`, or lower THALWEG_BATCH",
     KafkaError.INVALID_RECORD: "the topic's settings refuse it",
     KafkaError.POLICY_VIOLATION: "a policy of the broker refuses it",
     KafkaError.UNSUPPORTED_VERSION: "the broker is too old",
-    KafkaError.TOPIC_AUTHORIZATION_FAILED: "allow this client to write the stream's topics",
-    KafkaError.GROUP_AUTHORIZATION_FAILED: "allow this client the consumer groups `<stream>.*`",
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "allow this client IDEMPOTENT_WRITE on the cluster",
-    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: "allow this client the transactional ids `<stream>.*`",
+    KafkaError.TOPIC_AUTHORIZATION_FAILED: f"allow this user that topic: {ALLOW}",
+    KafkaError.GROUP_AUTHORIZATION_FAILED: f"allow this user that consumer group: {ALLOW}",
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED: "allow this user IDEMPOTENT_WRITE on the cluster",
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED: f"allow this user that transactional id: {ALLOW}",
 }
-
-
-def client(settings: Settings, **more: Any) -> dict[str, Any]:  # noqa: ANN401 - librdkafka's settings are of many types
-    """Return librdkafka settings for the stream's broker; its log goes to ours."""
-    return {"bootstrap.servers": settings.broker, "logger": logging.getLogger("librdkafka")} | more
 
 
 def consumer_settings(settings: Settings) -> dict[str, Any]:
@@ -198,7 +195,7 @@ def read(message: Message) -> Record | None:
         )
     if error.code() in (KafkaError._PARTITION_EOF, KafkaError._MAX_POLL_EXCEEDED):  # noqa: SLF001 - their public names
         return None
-    raise Retry(f"reading {message.topic()}: {error}")
+    raise failure(f"reading {message.topic()}", error)
 
 
 def failure(what: str, error: KafkaError) -> Retry | Stop:
@@ -244,14 +241,20 @@ def reader(settings: Settings, **more: Any) -> Consumer:  # noqa: ANN401 - librd
 
 
 def _ends(consumer: Consumer, topic: str) -> dict[int, int]:
-    known = ask("its topics", lambda: consumer.list_topics(topic, timeout=5).topics[topic])
-    if known.error is not None:
-        raise Stop(f"topic {topic}: {known.error}. Was it created?")
-
     def end(partition: int) -> int:
         return consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=5)[1]
 
-    return {p: ask(f"where {topic}[{p}] ends", partial(end, p)) for p in known.partitions}
+    return {p: ask(f"where {topic}[{p}] ends", partial(end, p)) for p in partitions_of(consumer, topic)}
+
+
+def partitions_of(consumer: Consumer, topic: str) -> list[int]:
+    """Return the partitions of a topic; Stop if it is not there, or not for this user to know."""
+    known = ask("its topics", lambda: consumer.list_topics(topic, timeout=ANSWER_S).topics[topic])
+    if known.error is None:
+        return sorted(known.partitions)
+    if known.error.code() in REFUSED:
+        raise failure(f"topic {topic}", known.error)
+    raise Stop(f"topic {topic}: {known.error}. Was it created?")
 
 
 def ask(what: str, question: Callable[[], Answer]) -> Answer:

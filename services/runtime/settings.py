@@ -13,6 +13,7 @@ from typing import Annotated, Self, TypeAlias
 import msgspec
 
 from services.runtime.errors import ConfigError
+from services.runtime.secret import Secret
 
 PREFIX = "THALWEG_"
 SERVICES = Path(__file__).parents[1]
@@ -29,6 +30,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     instance: str = "1"  # which of a service's processes this is: no two that run may have the same
     schemas: Path = SERVICES.parent / "schemas"
     broker: str = "127.0.0.1:9092"
+    broker_ca: str = ""  # the PEM file of the authority whose word for the brokers counts; set: TLS
+    broker_user: str = ""  # set: SASL, by SCRAM-SHA-512
+    broker_password: Secret = Secret()
+    broker_password_file: str = ""  # or the file that holds it; it is read again for each new client
     data: Path = SERVICES.parent / ".run"  # snapshots, artifacts, keys
     snapshots: str = ""  # a folder or an fsspec URL, such as s3://bucket/prefix; empty: `<data>/state`
     batch: Count = 2000  # records that one transaction may hold

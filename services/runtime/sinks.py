@@ -15,9 +15,10 @@ from typing import Any, NoReturn
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from services.runtime.clients import client
 from services.runtime.errors import Stop
 from services.runtime.grammar import Guarantee
-from services.runtime.kafka import REFUSED, KafkaSource, ask, client, failure, partitions_at, send
+from services.runtime.kafka import REFUSED, KafkaSource, ask, failure, partitions_at, send
 from services.runtime.records import Outgoing
 from services.runtime.settings import Settings
 from services.runtime.transactions import FENCED, insist, within

@@ -7,8 +7,9 @@ from concurrent.futures import Future
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
+from services.runtime.clients import client
 from services.runtime.errors import Stop
-from services.runtime.kafka import client, send
+from services.runtime.kafka import send
 from services.runtime.records import Outgoing
 from services.runtime.settings import Settings
 

@@ -41,7 +41,7 @@ ALSO_IMPURE = {"subprocess", "secrets", "uuid", "multiprocessing", "concurrent",
 EVERYWHERE = {"msgspec", "numpy", "pyarrow"}  # what the runtime and the cores speak
 HOMES = {
     "confluent_kafka": {
-        *(f"runtime/{name}.py" for name in ("kafka", "sinks", "history", "transactions")),
+        *(f"runtime/{name}.py" for name in ("clients", "kafka", "sinks", "history", "transactions")),
         "ingestion/producer.py",
         "drift/changelogs.py",
         "console/sampling.py",
