@@ -52,7 +52,7 @@ HOMES = {
     },
     "aiokafka": {"drift/transport.py"},
     "cryptography": {"runtime/signing.py", "runtime/vault.py"},
-    "deltalake": {"trainer/store.py"},
+    "deltalake": {"trainer/store.py", "trainer/forgetting.py"},
     "faust": {f"drift/{name}.py" for name in ("app", "tables", "transport", "views")},
     "fsspec": {"runtime/remote_store.py"},
     "google": {"console/otlp.py"},
