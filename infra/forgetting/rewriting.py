@@ -10,6 +10,7 @@ meanwhile.
 import itertools
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, Message, Producer, TopicPartition
@@ -32,6 +33,16 @@ from services.runtime.settings import Settings
 
 TIME_TYPE = "message.timestamp.type"
 ANSWER_S = 30.0
+PASSING = {
+    KafkaError.TOPIC_ALREADY_EXISTS,
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError._TIMED_OUT,  # noqa: SLF001 - its public name
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001 - its public name
+    KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001 - its public name
+}
 Left = Callable[[Record], Record | None]
 
 
@@ -76,13 +87,17 @@ class Cluster:
             self._admin.delete_topics([plan.topic])[plan.topic].result()
         config = {name: value for name, value in plan.config.items() if name != TIME_TYPE}
         wanted = NewTopic(plan.topic, len(plan.partitions), plan.replicas, config=config)
-        _insist(lambda: self._create(wanted), KafkaError.TOPIC_ALREADY_EXISTS)
+        _insist(lambda: self._create(wanted))
         for one in plan.partitions:
-            _insist(lambda number=one.number: self.end(plan.topic, number), KafkaError.UNKNOWN_TOPIC_OR_PART)  # type: ignore[misc]
+            _insist(partial(self._wait_empty, plan.topic, one.number))
 
     def _create(self, wanted: NewTopic) -> None:
         for future in self._admin.create_topics([wanted]).values():
             future.result()
+
+    def _wait_empty(self, topic: str, partition: int) -> None:
+        if self.end(topic, partition):
+            raise KafkaException(KafkaError(KafkaError.TOPIC_ALREADY_EXISTS))
 
     def finish(self, plan: Plan) -> None:
         """Give the topic its clock back, and the groups their offsets."""
@@ -219,14 +234,14 @@ class _Filling:
                 return
 
 
-def _insist(action: Callable[[], object], passing: int) -> None:
+def _insist(action: Callable[[], object]) -> None:
     """Do it; a topic that is being deleted, or was just made, takes a moment to be gone, or there, for everybody."""
     deadline = time.monotonic() + ANSWER_S
     while True:
         try:
             action()
         except KafkaException as error:
-            if error.args[0].code() != passing or time.monotonic() > deadline:
+            if error.args[0].code() not in PASSING or time.monotonic() > deadline:
                 raise
             time.sleep(0.1)
         else:

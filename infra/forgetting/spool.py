@@ -74,8 +74,8 @@ class Spool:
                 runs.append(Run(record.offset, 1))
             file.flush()
             os.fsync(file.fileno())
-        for run, behind in zip(runs, [*(run.first for run in runs[1:]), end], strict=True):
-            run.gap = behind - run.first - run.count
+        for place, run in enumerate(runs, 1):
+            run.gap = (runs[place].first if place < len(runs) else end) - run.first - run.count
         return Partition(number, runs[0].first if runs else end, end, runs)
 
     def complete(self, plan: Plan) -> None:
@@ -90,7 +90,9 @@ class Spool:
         with (self._folder / str(number)).open("rb") as file:
             while head := file.read(_LENGTH.size):
                 (length,) = _LENGTH.unpack(head)
-                yield msgspec.msgpack.decode(file.read(length), type=Record)
+                topic, partition, offset, key, value, timestamp, headers = msgspec.msgpack.decode(file.read(length))
+                pairs = None if headers is None else [(name, content) for name, content in headers]
+                yield Record(topic, partition, offset, key, value, timestamp, pairs)
 
     def remove(self) -> None:
         """Remove it, the plan first: what is left then is no spool."""
@@ -99,5 +101,5 @@ class Spool:
 
 
 def _put(file: BinaryIO, record: Record) -> None:
-    content = msgspec.msgpack.encode(record)
+    content = msgspec.msgpack.encode(msgspec.structs.astuple(record))
     file.write(_LENGTH.pack(len(content)) + content)
