@@ -10,6 +10,8 @@ from urllib.parse import quote
 import pyarrow.parquet as pq
 from confluent_kafka import Consumer, TopicPartition
 
+from services.runtime.kafka import ask
+
 
 def forms(word: str) -> set[bytes]:
     """Return the word as UTF-8, UTF-16, hexadecimal, escaped, in a URL, reversed and as base64 at any alignment."""
@@ -64,7 +66,7 @@ def raw(broker: str) -> Iterator[tuple[str, int, int, bytes]]:
 
 def _partition(consumer: Consumer, topic: str, partition: int) -> Iterator[tuple[str, int, int, bytes]]:
     where = TopicPartition(topic, partition, 0)
-    low, high = consumer.get_watermark_offsets(where, timeout=10)
+    low, high = ask(f"where {topic}[{partition}] ends", lambda: consumer.get_watermark_offsets(where, timeout=10))
     consumer.assign([TopicPartition(topic, partition, low)])
     while low < high:
         message = consumer.poll(5)

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -68,7 +68,7 @@ def _forget(given: argparse.Namespace) -> int:
     with _alone(given.run_dir, stream.name), _broker(given, stream, data) as settings:
         forgetting = Forgetting(given, stream, data, settings)
         lines = forgetting.run()
-    _show(lines)
+    _show(lines, "would be removed" if given.dry_run else "removed")
     return 1 if forgetting.left else 0
 
 
@@ -132,8 +132,8 @@ class Forgetting:
             prefix = f"{self._stream.name}."
             spooled(cluster, history, spool, topic, prefix, lambda one: self._person.without(self._stream, kind, one))
             refilled(cluster, spool)
-        left = "nothing; the broker's files of it are deleted a minute later" if touched else "nothing"
-        return Line(topic, f"{touched} records", left)
+        files = "nothing; the broker deletes its old files within a minute, or log.segment.delete.delay.ms"
+        return Line(topic, f"{touched} records", files if touched and self._given.broker else "nothing")
 
     def _states(self) -> list[Line]:
         stores = {where: open_store(where) for where in self._places()}
@@ -229,13 +229,15 @@ def _broker(given: argparse.Namespace, stream: Stream, data: Path) -> Iterator[S
         broker = brokers.kafka(children, home.parent, nodes)
         brokers.wait_ready(broker, children)
         yield settings(broker.address)
+    for old in home.glob("*/data/*-delete"):  # what it would have deleted in a minute
+        shutil.rmtree(old)
 
 
-def _show(lines: list[Line], say: Callable[[str], None] = print) -> None:
-    rows = [Line("where", "removed", "left, and until when"), *lines]
+def _show(lines: list[Line], removed: str) -> None:
+    rows = [Line("where", removed, "left, and until when"), *lines]
     wide = [max(len(line[column]) for line in rows) for column in (0, 1)]
     for line in rows:
-        say(f"{line.where:<{wide[0]}}  {line.removed:<{wide[1]}}  {line.left}")
+        print(f"{line.where:<{wide[0]}}  {line.removed:<{wide[1]}}  {line.left}")
 
 
 def _reveal(given: argparse.Namespace) -> int:

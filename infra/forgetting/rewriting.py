@@ -27,7 +27,7 @@ from confluent_kafka.cimpl import NewTopic
 from infra.forgetting.spool import Partition, Plan, Run, Spool
 from services.runtime.errors import Stop
 from services.runtime.history import KafkaHistory
-from services.runtime.kafka import client, reader
+from services.runtime.kafka import ask, client, reader
 from services.runtime.records import Record
 from services.runtime.settings import Settings
 
@@ -67,8 +67,10 @@ class Cluster:
         return self.bounds(topic, partition)[1]
 
     def bounds(self, topic: str, partition: int) -> tuple[int, int]:
-        found: tuple[int, int] = self._reader.get_watermark_offsets(TopicPartition(topic, partition), timeout=ANSWER_S)
-        return found
+        where = TopicPartition(topic, partition)
+        what = f"where {topic}[{partition}] ends"
+        low, high = ask(what, lambda: self._reader.get_watermark_offsets(where, timeout=ANSWER_S))
+        return low, high
 
     def plan(self, topic: str, prefix: str, partitions: list[Partition]) -> Plan:
         known = self._admin.list_topics(topic, timeout=ANSWER_S).topics[topic]
@@ -96,7 +98,7 @@ class Cluster:
             future.result()
 
     def _wait_empty(self, topic: str, partition: int) -> None:
-        if self.end(topic, partition):
+        if self._reader.get_watermark_offsets(TopicPartition(topic, partition), timeout=ANSWER_S)[1]:
             raise KafkaException(KafkaError(KafkaError.TOPIC_ALREADY_EXISTS))
 
     def finish(self, plan: Plan) -> None:

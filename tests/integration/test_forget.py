@@ -93,22 +93,23 @@ def kafka(folder: Path) -> Iterator[str]:
         yield broker.address
 
 
-def forget(folder: Path, broker: str, *options: str) -> Done:
+def forget(folder: Path, *options: str) -> Done:
     run = Run.__new__(Run)
     run.folder = folder
-    return run.thalweg("forget", KEY, "--broker", broker, "--schemas", folder / "schemas", *options)
+    return run.thalweg("forget", KEY, "--schemas", folder / "schemas", *options)
 
 
 def standing(broker: str) -> dict[tuple[str, int, int], bytes]:
     return {(topic, partition, offset): content for topic, partition, offset, content in raw(broker)}
 
 
-def places(folder: Path, broker: str) -> Searched:
+def of_key(folder: Path, broker: str | None) -> list[str]:
+    """Return where the key or one of its ids is: in all files of the run, the broker's too, and on topics."""
     searched = Searched()
-    searched.topics(broker)
-    for name in ("data", "logs"):
-        searched.files(folder / "flights" / name)
-    return searched
+    if broker:
+        searched.topics(broker)
+    searched.files(folder / "flights")
+    return searched.where(WORDS)
 
 
 def test_a_key_is_forgotten_and_nothing_else(left: Path) -> None:
@@ -117,27 +118,30 @@ def test_a_key_is_forgotten_and_nothing_else(left: Path) -> None:
     A dry run has counted the same, and changed nothing.
     """
     with kafka(left) as broker:
-        before, found = standing(broker), " ".join(places(left, broker).where(WORDS))
+        before, found = standing(broker), " ".join(of_key(left, broker))
         for place in (
             *KEYED,
             "flights.features",
             "flights.scored",
             "flights.examples",
             "spans.db",
-            "tore",
-            "features/",
+            "store/",
+            "/kafka/",
         ):
             assert place in found
-        dry = forget(left, broker, "--dry-run")
+        for place in ("state/flights/features", "state/flights/labels"):
+            assert place in found
+        dry = forget(left, "--broker", broker, "--dry-run")
         assert dry.returncode == 0, dry.stdout + dry.stderr
         assert standing(broker) == before
-        done = forget(left, broker)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert counts(done) == counts(dry)
-        assert counts(done)["vault of tokens"] == 1
-        assert places(left, broker).where(WORDS) == []
+    done = forget(left)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert counts(done) == counts(dry)
+    assert counts(done)["vault of tokens"] == 1
+    assert of_key(left, None) == []
+    with kafka(left) as broker:
         assert plain(standing(broker)) == plain(before)
-        again = forget(left, broker)
+        again = forget(left, "--broker", broker)
         assert again.returncode == 0
         assert not any(counts(again).values()), again.stdout
 
@@ -155,7 +159,7 @@ def test_the_run_goes_on_where_it_was(left: Path) -> None:
         run.wait("flights.predictions", "afterwards", 60)
         done = run.thalweg("verify", "--schemas", left / "schemas")
         assert done.returncode == 0, done.stdout + done.stderr
-        assert places(left, run.broker).where(WORDS) == []
+        assert of_key(left, run.broker) == []
 
 
 @contextmanager
