@@ -12,6 +12,8 @@ from confluent_kafka import Consumer, TopicPartition
 
 from services.runtime.kafka import ask
 
+NUMBERS = (".index", ".timeindex")  # of a broker: offsets and times alone, in files of 10 MB
+
 
 def forms(word: str) -> set[bytes]:
     """Return the word as UTF-8, UTF-16, hexadecimal, escaped, in a URL, reversed and as base64 at any alignment."""
@@ -37,7 +39,7 @@ class Searched:
 
     def files(self, folder: Path) -> None:
         for path in folder.rglob("*"):
-            if path.is_file() and not path.is_symlink():
+            if path.is_file() and not path.is_symlink() and path.suffix not in NUMBERS:
                 self.add(str(path), path.read_bytes() + b"\0".join(_unpacked(path)))
 
     def topics(self, broker: str) -> None:

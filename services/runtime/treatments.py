@@ -124,7 +124,7 @@ class Shield:
     def value(self, value: bytes) -> bytes | None:
         """Return a record without raw values: in their place, and in that of unknown fields', is a mask.
 
-        The very bytes where there is none; None if it can't be read, since then it can't be told what is in it.
+        The very bytes where nothing is marked; None if it can't be read, since then it can't be told what is in it.
         """
         if not self.marked:
             return value

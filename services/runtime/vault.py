@@ -25,7 +25,7 @@ from services.runtime.treatments import TOKEN
 NONCE = 12
 CACHED = 100_000  # tokens that are remembered, some 20 MB
 PATIENCE_S = 10.0
-RECOUNTED = 1000  # new tokens between two counts: other processes may write as well
+RECOUNTED = 1000  # new tokens between two counts, or a tenth: other processes may write as well
 SCHEMA = """
 PRAGMA secure_delete = ON;
 CREATE TABLE IF NOT EXISTS tokens (digest BLOB PRIMARY KEY, token TEXT UNIQUE, field TEXT, sealed BLOB, made INTEGER)
@@ -121,7 +121,7 @@ class Vault:
 
     def _make_room(self, more: int) -> None:
         self._counted += more
-        if self._counted >= RECOUNTED:
+        if self._counted >= max(RECOUNTED, self._count // 10):
             self._count, self._counted = len(self), 0
         if more and self._count + more > self._most:
             raise Retry(
