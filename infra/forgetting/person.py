@@ -63,8 +63,7 @@ class Person(msgspec.Struct):
         kept = batch.filter(pc.not_equal(batch.column("key"), self.key))
         if kept.num_rows == batch.num_rows:
             return record
-        whole = pa.concat_batches([kept]).combine_chunks() if kept.num_rows else kept
-        return msgspec.structs.replace(record, value=Frame(batch.schema).encode(whole.columns))
+        return msgspec.structs.replace(record, value=Frame(batch.schema).encode(kept.columns))
 
     def _in_letter(self, stream: Stream, record: Record) -> bool:
         try:
