@@ -24,9 +24,10 @@ from tests.marked import marked_schemas
 from tests.searched import Searched, raw
 
 MISSING = [tool for tool in ("java", "mvn") if shutil.which(tool) is None]
-pytestmark = pytest.mark.skipif(
-    bool(MISSING), reason=f"Apache Kafka needs {' and '.join(MISSING)}, which this machine lacks"
-)
+pytestmark = [
+    pytest.mark.skipif(bool(MISSING), reason=f"Apache Kafka needs {' and '.join(MISSING)}, which this machine lacks"),
+    pytest.mark.timeout(600),
+]
 KEY, PHONE, SHARED = "airfield-of-ada-4711", "+44-7946-0018-11", "+44-0000-1"
 VISITS = [f"ada-visit-{number}" for number in range(12)]
 WORDS = [KEY, "ada-visit-", "ada-late"]

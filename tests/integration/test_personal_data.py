@@ -14,6 +14,7 @@ from tests.kept import Run, kept
 from tests.marked import PEOPLE, marked_schemas
 from tests.searched import Searched
 
+pytestmark = pytest.mark.timeout(600)
 SECRETS = {
     "passenger": "Ada-Lovelace-of-Ockham",
     "email": "ada.l0velace@analytical.example",

@@ -22,9 +22,10 @@ from services.runtime.records import Record
 from services.runtime.settings import Settings
 
 MISSING = [tool for tool in ("java", "mvn") if shutil.which(tool) is None]
-pytestmark = pytest.mark.skipif(
-    bool(MISSING), reason=f"Apache Kafka needs {' and '.join(MISSING)}, which this machine lacks"
-)
+pytestmark = [
+    pytest.mark.skipif(bool(MISSING), reason=f"Apache Kafka needs {' and '.join(MISSING)}, which this machine lacks"),
+    pytest.mark.timeout(600),
+]
 CONFIG = {"message.timestamp.type": "LogAppendTime", "max.message.bytes": "9000000"}
 
 
