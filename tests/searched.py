@@ -8,9 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pyarrow.parquet as pq
-from confluent_kafka import Consumer, TopicPartition
-
-from services.runtime.kafka import ask
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Message, TopicPartition
 
 NUMBERS = (".index", ".timeindex")  # of a broker: offsets and times alone, in files of 10 MB
 
@@ -58,25 +56,24 @@ def raw(broker: str) -> Iterator[tuple[str, int, int, bytes]]:
     more = {"isolation.level": "read_uncommitted", "enable.partition.eof": True, "log_level": 0}
     consumer = Consumer({"bootstrap.servers": broker, "group.id": "searched", **more})
     try:
-        topics = {name: sorted(topic.partitions) for name, topic in consumer.list_topics(timeout=10).topics.items()}
-        for name, partitions in topics.items():
-            for partition in [] if name.startswith("__") else partitions:
-                yield from _partition(consumer, name, partition)
+        topics = {name: topic.partitions for name, topic in consumer.list_topics(timeout=10).topics.items()}
+        left = {(name, number) for name in topics if not name.startswith("__") for number in topics[name]}
+        consumer.assign([TopicPartition(name, number, OFFSET_BEGINNING) for name, number in left])
+        while left:
+            message = consumer.poll(20)
+            assert message is not None, f"not read to their ends: {left}"
+            place = str(message.topic()), int(message.partition() or 0)
+            if (error := message.error()) is None:
+                yield (*place, int(message.offset() or 0), _content(message))
+            elif error.code() == KafkaError._PARTITION_EOF:
+                left.discard(place)
     finally:
         consumer.close()
 
 
-def _partition(consumer: Consumer, topic: str, partition: int) -> Iterator[tuple[str, int, int, bytes]]:
-    where = TopicPartition(topic, partition, 0)
-    low, high = ask(f"where {topic}[{partition}] ends", lambda: consumer.get_watermark_offsets(where, timeout=10))
-    consumer.assign([TopicPartition(topic, partition, low)])
-    while low < high:
-        message = consumer.poll(5)
-        assert message is not None, f"{topic}[{partition}] is not read up to {high}"
-        if message.error() is not None:  # the end
-            return
-        headers = b"\0".join(bytes(value or b"") for _, value in message.headers() or [])
-        yield topic, partition, message.offset(), b"\0".join((message.key() or b"", message.value() or b"", headers))
+def _content(message: Message) -> bytes:
+    headers = b"\0".join(bytes(value or b"") for _, value in message.headers() or [])
+    return b"\0".join((message.key() or b"", message.value() or b"", headers))
 
 
 def _unpacked(path: Path) -> Iterator[bytes]:
