@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaError, KafkaException, Message, Producer, TopicPartition
-from confluent_kafka.admin import (  # type: ignore[attr-defined] # public, though not marked so
+from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
     ConfigEntry,
@@ -25,9 +25,10 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined] # public, thou
 from confluent_kafka.cimpl import NewTopic
 
 from infra.forgetting.spool import Partition, Plan, Run, Spool
+from services.runtime.clients import client
 from services.runtime.errors import Stop
 from services.runtime.history import KafkaHistory
-from services.runtime.kafka import ask, client, reader
+from services.runtime.kafka import ask, reader
 from services.runtime.records import Record
 from services.runtime.settings import Settings
 
