@@ -8,7 +8,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
-from infra.commands import acls, backup, dead_letter, doctor, drift, keys, models, replay, status, trace, train, verify
+from infra.commands import (
+    acls,
+    backup,
+    dead_letter,
+    doctor,
+    drift,
+    forget,
+    keys,
+    models,
+    replay,
+    status,
+    trace,
+    train,
+    verify,
+)
 from infra.local import demo, instances
 from infra.local.brokers import BrokerUnavailable
 from infra.local.processes import ChildDied
@@ -64,7 +78,21 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--schemas", type=Path, default=REPOSITORY / "schemas", help="the folder of stream folders"
         )
-    for module in (status, doctor, trace, verify, replay, dead_letter, train, models, drift, keys, backup, acls):
+    for module in (
+        status,
+        doctor,
+        trace,
+        verify,
+        replay,
+        dead_letter,
+        train,
+        models,
+        drift,
+        keys,
+        backup,
+        acls,
+        forget,
+    ):
         module.add(commands)
     return parser
 

@@ -37,7 +37,7 @@ class Attack:
 
     def __init__(self, url: str, broker: str, stream: Stream, rng: Random) -> None:
         self._stream, self._rng = stream, rng
-        self._schemas = {"events": stream.event, "labels": stream.label}
+        self._schemas = {"events": stream.sent("event"), "labels": stream.sent("label")}
         self._times = {"events": stream.pipeline.stream.time, "labels": stream.pipeline.label.time}
         self._client = httpx.Client(base_url=f"{url}/v1/streams/{stream.name}", timeout=60)
         self.bodies = Bodies(url, f"/v1/streams/{stream.name}/events")

@@ -80,7 +80,7 @@ class Load(threading.Thread):
 
 def endless(schemas: Path, stream: Stream) -> Iterator[Timed]:
     """Yield the stream's data year after year, each year's records under ids and at times of their own."""
-    moved = {"event": _date_times(stream.event), "label": _date_times(stream.label)}
+    moved = {"event": _date_times(stream.sent("event")), "label": _date_times(stream.sent("label"))}
     for year in count():
         for when, kind, record in records(schemas, stream.name, None):
             yield when + year * YEAR_S, kind, _moved(record, stream.pipeline.stream.id, moved[kind], year)

@@ -114,7 +114,7 @@ def _replay(given: argparse.Namespace) -> int:
         sent = replay.run(read_letters(history, stream, choice), write)  # whose marks are read under that name
         counts = _say_sent("would be sent" if given.dry_run else "sent", sent)
     for letter in replay.left:
-        print(f"left: {letter.place} ({letter.reason}), whose record was too large for its letter", file=sys.stderr)
+        print(f"left: {letter.place} ({letter.reason}), whose record is not in its letter", file=sys.stderr)
     if not counts and not replay.left:
         print("no dead letter that was not sent before")
     return 1 if replay.left else 0

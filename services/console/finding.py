@@ -42,6 +42,7 @@ class Finding:
 
     def find(self, event_id: str) -> dict[str, Any] | None:
         """Return its whole story; None if it is not among the newest. Retry if the broker is away."""
+        event_id = str(self._masker.value(self._id, event_id))  # asked for by what it was before it was hashed
         with searching(self._settings) as search:
             seen = self._picture.ask(lambda core: core.tape.find(event_id)) or self._search(search, event_id)
             if seen is None:

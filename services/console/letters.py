@@ -13,6 +13,7 @@ from services.runtime.records import Outgoing
 from services.runtime.settings import Settings
 from services.runtime.stream import Stream
 from services.runtime.transactions import Transactions
+from services.runtime.treatments import HIDDEN
 
 AGAIN = "a letter is sent through once: what came of it is a new letter, or a prediction"
 
@@ -122,7 +123,8 @@ class Letters:
         return str(self._masker.value(self._stream.key, key))
 
     def _message(self, letter: DeadLetter) -> str:
-        return "hidden: it may quote a field that is marked" if self._masker.fields else letter.message
+        told = not self._masker.fields or letter.message.startswith(HIDDEN)
+        return letter.message if told else "hidden: it may quote a field that is marked"
 
 
 def _fields(value: bytes) -> dict[str, Any] | None:

@@ -64,7 +64,8 @@ class FeaturesCore:
 
     def _late(self, record: Record) -> Outgoing:
         place = f"{record.partition}/{record.offset}".encode()
-        return Outgoing(self._stream.topic("late"), record.value, record.key, 0, [("thalweg-source", place)])
+        value = self._admission.shield.value(record.value) or b""
+        return Outgoing(self._stream.topic("late"), value, record.key, 0, [("thalweg-source", place)])
 
     def snapshot(self) -> bytes:
         held = {"engine": self._engine.state(), "ids": self._admission.state()}

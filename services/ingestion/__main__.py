@@ -11,6 +11,7 @@ from services.ingestion.doorkeeper import expect_guarded, is_loopback
 from services.ingestion.followed import Following, Unfollowed
 from services.ingestion.key_file import KeyFile, keys_path
 from services.ingestion.producer import DurableProducer
+from services.ingestion.stands import open_core
 from services.runtime.bodies import Bodies
 from services.runtime.clock import SystemClock
 from services.runtime.kafka import Tail
@@ -45,6 +46,7 @@ class IngestionSettings(Settings, frozen=True):
     keys: str = ""
     tls_certificate: str = ""  # PEM, a chain with the server's own first
     tls_key: str = ""
+    vault: Count = 10_000_000  # values that may have tokens
 
 
 def main() -> None:
@@ -58,7 +60,8 @@ def main() -> None:
     tell_who(metrics, SERVICE, settings)
     spans = open_spans(SERVICE, settings, stream)
     following = Unfollowed() if spans is None else Following(spans, rule(settings), SystemClock())
-    door = Door(stream, producer, broadcast, bodies, metrics, keys, settings.listeners, following)
+    core = open_core(stream, settings.data, settings.vault)
+    door = Door(stream, producer, broadcast, bodies, metrics, keys, settings.listeners, following, core)
     for number in (
         signal.SIGTERM,
         signal.SIGINT,

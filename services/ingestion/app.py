@@ -16,7 +16,7 @@ from starlette.types import Scope as ASGIScope
 
 from services.ingestion.audit import Audit
 from services.ingestion.broadcast import Broadcast
-from services.ingestion.core import MEDIA, IngestionCore, Kind, Rejected, count, split
+from services.ingestion.core import MEDIA, IngestionCore, Judgement, Kind, Lines, Rejected, count, split
 from services.ingestion.doorkeeper import Doorkeeper
 from services.ingestion.followed import Followed, Following, Unfollowed
 from services.ingestion.key_file import KeyFile
@@ -60,9 +60,10 @@ class Door:
         keys: KeyFile,
         listeners: int,
         following: Following | Unfollowed | None = None,
+        core: IngestionCore | None = None,
     ) -> None:
         self._stream = stream
-        self._core = IngestionCore(stream)
+        self._core = core or IngestionCore(stream)
         self._producer = producer
         self._broadcast = broadcast
         self._bodies = bodies
@@ -114,18 +115,26 @@ class Door:
             if lines > self._producer.queue:
                 raise HTTPException(413, f"a request holds at most {self._producer.queue} lines; send it in parts")
             self._doorkeeper.charge(request, caller, lines, len(body))
-            judgement = self._core.judge(kind, split(body, media))
+            judgement = await self._judge(kind, split(body, media))
             await self._write(followed.stamped(judgement.accepted, begins=kind == "events"))
         self._meters.refused(self._stream.topic(kind), judgement.rejected)
         answer: Answer = {"accepted": len(judgement.accepted), "rejected": judgement.rejected}
         return answer, 202 if judgement.accepted else 422
+
+    async def _judge(self, kind: Kind, lines: Lines) -> Judgement:
+        if not self._core.waits:
+            return self._core.judge(kind, lines)
+        try:
+            return await asyncio.to_thread(self._core.judge, kind, lines)
+        except Retry as error:
+            raise _busy(error) from error
 
     async def _write(self, records: list[Outgoing]) -> None:
         began = perf_counter()
         try:
             await self._producer.write(records)
         except Retry as error:
-            raise HTTPException(503, str(error), {"Retry-After": str(RETRY_AFTER_S)}) from error
+            raise _busy(error) from error
         self._meters.sent(records, perf_counter() - began)
 
     async def predictions(self, request: Request) -> Response:
@@ -133,7 +142,7 @@ class Door:
         self._check_stream(request)
         self._doorkeeper.charge(request, caller, 1, 0)
         key = request.query_params.get("key")
-        events = self._events(request, caller, None if key is None else key.encode())
+        events = self._events(request, caller, None if key is None else self._core.asked(key).encode())
         return _Seated(events, self._doorkeeper.seat(request, caller))
 
     async def _events(self, request: Request, caller: Caller, key: bytes | None) -> AsyncIterator[bytes]:
@@ -206,6 +215,10 @@ class _Seated(StreamingResponse):
             await super().__call__(scope, receive, send)
         finally:
             self._leave()
+
+
+def _busy(error: Retry) -> HTTPException:
+    return HTTPException(503, str(error), {"Retry-After": str(RETRY_AFTER_S)})
 
 
 def _json(content: object, status: int, headers: dict[str, str] | None = None) -> Response:

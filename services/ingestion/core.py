@@ -1,10 +1,11 @@
 """Which lines of a request are good, and what they become on the log. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Literal, TypeAlias
 
 import msgspec
 
+from services.ingestion.treating import Treating
 from services.runtime.codec import JsonCodec
 from services.runtime.records import Outgoing
 from services.runtime.stream import Stream
@@ -30,20 +31,34 @@ class Judgement(msgspec.Struct, frozen=True):
 
 
 class IngestionCore:
-    """Judges lines against the stream's schemas; a good one goes to the log as the bytes that it came in."""
+    """Judges lines against the stream's schemas; a good one goes to the log as the bytes that it came in.
 
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
-        self._codecs = {"events": JsonCodec("event", stream.event), "labels": JsonCodec("label", stream.label)}
+    Where fields are marked `pii`, `treating` says what goes in their place; `waits` if it may have to wait for a disk,
+    and `asked` what the key of a prediction is that somebody asks for.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        treating: Mapping[Kind, Treating] | None = None,
+        asked: Callable[[str], str] = str,
+        *,
+        waits: bool = False,
+    ) -> None:
+        self._stream, self._treating, self.asked, self.waits = stream, treating or {}, asked, waits
+        schemas = {"events": stream.sent("event"), "labels": stream.sent("label")}
+        self._codecs = {kind: JsonCodec(kind[:-1], schema) for kind, schema in schemas.items()}
 
     def judge(self, kind: Kind, lines: Lines) -> Judgement:
         numbers, values = list(lines), list(lines.values())
         decoded = self._codecs[kind].decode(values)
         topic = self._stream.topic(kind)
-        keys = decoded.column(self._stream.key)
-        accepted = [
-            Outgoing(topic, values[place], str(key).encode()) for place, key in zip(decoded.places, keys, strict=True)
-        ]
+        treating = self._treating.get(kind)
+        if treating is None:
+            keys, good = decoded.column(self._stream.key), [values[place] for place in decoded.places]
+        else:
+            keys, good = treating.treated(self._stream.key, values, decoded)
+        accepted = [Outgoing(topic, value, str(key).encode()) for value, key in zip(good, keys, strict=True)]
         rejected = [Rejected(numbers[at], why.reason, str(why)) for at, why in sorted(decoded.rejects.items())]
         return Judgement(accepted, rejected)
 

@@ -40,10 +40,10 @@ def document(stream: Stream, max_body: int, *, opened: bool) -> dict[str, Any]:
         "components": {"securitySchemes": {"key": _KEY}},
         "paths": {
             f"{prefix}/events": {
-                "post": _post("events", stream.event, max_body) | _secured("events:write", opened=opened)
+                "post": _post("events", stream.sent("event"), max_body) | _secured("events:write", opened=opened)
             },
             f"{prefix}/labels": {
-                "post": _post("labels", stream.label, max_body) | _secured("labels:write", opened=opened)
+                "post": _post("labels", stream.sent("label"), max_body) | _secured("labels:write", opened=opened)
             },
             f"{prefix}/predictions": {"get": _predictions(stream) | _secured("predictions:read", opened=opened)},
             "/healthz": {

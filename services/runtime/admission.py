@@ -14,6 +14,7 @@ from services.runtime.errors import Reject
 from services.runtime.records import Outgoing, Record
 from services.runtime.repeats import Repeats
 from services.runtime.stream import Stream
+from services.runtime.treatments import Shield
 
 
 class Admission:
@@ -24,7 +25,9 @@ class Admission:
     ) -> None:
         self._stream, self._service, self._kind = stream, service, kind
         self._time = stream.pipeline.stream.time if kind == "event" else stream.pipeline.label.time
-        self._codec = JsonCodec(kind, stream.event if kind == "event" else stream.label, read_times)
+        schema = stream.event if kind == "event" else stream.label
+        self._codec = JsonCodec(kind, schema, read_times)
+        self.shield = Shield(schema, stream.key)
         self._corrected = kind == "label" and stream.pipeline.label.corrections is not None
         self._once = "each label of an id once" if self._corrected else f"one {kind} an id"
         self._repeats = Repeats(stream.pipeline.stream.dedupe)
@@ -36,7 +39,10 @@ class Admission:
         decoded.drop(self._wrong_clocks(decoded, records))
         decoded.drop(self._repeated(decoded))
         topic, refused = self._stream.topic("dead-letter"), sorted(decoded.rejects.items())
-        return decoded, [dead_letter(topic, self._service, records[place], reject) for place, reject in refused]
+        return decoded, [self._letter(topic, records[place], reject) for place, reject in refused]
+
+    def _letter(self, topic: str, record: Record, reject: Reject) -> Outgoing:
+        return dead_letter(topic, self._service, record, reject, self.shield)
 
     def _wrong_clocks(self, decoded: Decoded, records: Sequence[Record]) -> dict[int, Reject]:
         written = [records[place].timestamp for place in decoded.places]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from services.runtime.errors import Reject
 from services.runtime.record_types import Row, record_type
+from services.runtime.records import bare
 
 Int64s: TypeAlias = NDArray[np.int64]
 ReadTimes: TypeAlias = Callable[[Sequence[str | None]], Int64s | None]
@@ -25,7 +26,6 @@ _TIME = pa.timestamp("us", tz="UTC")
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _FIRST = -62_135_596_800_000_000  # years 1 to 9999, which is what clients of all languages can hold
 _LAST = 253_402_300_799_999_999
-_CONFLUENT_PREFIX = 5  # a zero byte and four bytes of schema id
 LARGEST = 1 << 19  # bytes of a record; brokers and clients take a megabyte by default, and base64 makes four of three
 
 
@@ -98,7 +98,7 @@ class JsonCodec:
         rows, places, rejects = [], [], {}
         for place, value in enumerate(values):
             try:
-                rows.append(self._row(value[_CONFLUENT_PREFIX:] if value[:1] == b"\0" else value))
+                rows.append(self._row(bare(value)))
                 places.append(place)
             except Reject as error:
                 rejects[place] = error

@@ -13,6 +13,7 @@ import msgspec
 from services.runtime.codec import Decoded
 from services.runtime.errors import Reject, Stop
 from services.runtime.records import Headers, Outgoing, Record
+from services.runtime.treatments import Shield
 
 REPLAYED_HEADER = "thalweg-replayed"  # on a record that was sent through again: the place of its original
 
@@ -23,8 +24,9 @@ CARRIED = 8 << 20  # bytes of a record that a letter carries; in base64 they fit
 class DeadLetter(msgspec.Struct, frozen=True):
     """A record was refused. `key` and `value` are the original bytes, base64.
 
-    Of a record that is larger than `CARRIED` (a client may have sent it compressed) both are None: it stands where the
-    letter says.
+    Of a record that is larger than `CARRIED` (a client may have sent it compressed) both are None, as is the value of
+    one that can't be read where fields are marked `pii`: it stands where the letter says. Raw values
+    of these are masked.
     """
 
     service: str
@@ -41,9 +43,9 @@ class DeadLetter(msgspec.Struct, frozen=True):
         return place_name(self.topic, self.partition, self.offset)
 
     def original(self) -> tuple[bytes | None, bytes]:
-        """Return the key and the value that were refused; Stop if they were too large to carry."""
+        """Return the key and the value that were refused; Stop if the letter does not carry them."""
         if self.value is None:
-            raise Stop(f"the record was too large for its letter; it stands at {self.place}, as long as that is kept")
+            raise Stop(f"the record is not in its letter; it stands at {self.place}, as long as that is kept")
         key = None if self.key is None else base64.b64decode(self.key)
         return key, base64.b64decode(self.value)
 
@@ -100,18 +102,24 @@ def replay_letter(topic: str, letter: DeadLetter, key: bytes | None = None) -> l
     ]
 
 
-def dead_letter(topic: str, service: str, record: Record, reject: Reject) -> Outgoing:
-    """Make the record for `topic`, keyed by where the original stands, so that its place is its identity."""
-    carried = len(record.key or b"") + len(record.value) <= CARRIED
+def dead_letter(topic: str, service: str, record: Record, reject: Reject, shield: Shield | None = None) -> Outgoing:
+    """Make the record for `topic`, keyed by where the original stands, so that its place is its identity.
+
+    A `shield` takes out what says who somebody is.
+    """
+    key = shield.key(record.key) if shield else record.key
+    value = shield.value(record.value) if shield else record.value
+    said = shield.reject(reject) if shield else reject
+    carried = len(key or b"") + len(value or b"") <= CARRIED
     letter = DeadLetter(
         service,
-        reject.reason,
-        str(reject),
+        said.reason,
+        str(said),
         record.topic,
         record.partition,
         record.offset,
-        _base64(record.key) if carried else None,
-        _base64(record.value) if carried else None,
+        _base64(key) if carried else None,
+        _base64(value) if carried else None,
     )
     return Outgoing(topic, msgspec.json.encode(letter), key=letter.place.encode(), partition=0)
 

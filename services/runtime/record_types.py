@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 import msgspec
 
 from services.runtime.errors import ConfigError
+from services.runtime.treatments import treatment
 
 Row: TypeAlias = msgspec.Struct
 _OF_NUMBERS = {"minimum": "ge", "maximum": "le", "exclusiveMinimum": "gt", "exclusiveMaximum": "lt"}
@@ -28,7 +29,7 @@ def record_type(name: str, schema: dict[str, Any]) -> type[Row]:
     fields: list[Any] = []
     for field, rule in schema["properties"].items():
         kind = _field_type(f"{name}.{field}", rule)
-        fields.append((field, kind) if field in required else (field, kind | None, None))
+        fields.append((field, kind) if field in required else (field, kind and kind | None, None))
     closed = schema.get("additionalProperties", True) is False
     try:
         made = msgspec.defstruct(name, fields, frozen=True, kw_only=True, gc=False, forbid_unknown_fields=closed)
@@ -75,8 +76,7 @@ def _kinds(place: str, rule: Any) -> list[str]:  # noqa: ANN401 - a schema
         raise ConfigError(f"{place}: found {rule!r}, expected a scalar `type` and what bounds it")
     if strange := set(rule) - _FIELD:
         raise ConfigError(f"{place}: found {sorted(strange)}, expected a scalar `type` with none but {sorted(_FIELD)}")
-    if not isinstance(rule.get("pii", False), bool):
-        raise ConfigError(f"{place}.pii: found {rule['pii']!r}, expected true or false")
+    treatment(place, rule)
     found = rule.get("type", [])
     kinds = [found] if isinstance(found, str) else found
     if not isinstance(kinds, list) or not kinds or not set(kinds) <= set(_TYPES):

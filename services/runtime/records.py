@@ -5,6 +5,7 @@ from typing import TypeAlias
 import msgspec
 
 SCHEMA_HEADER = "thalweg-schema"
+_CONFLUENT_PREFIX = 5  # a zero byte and four bytes of schema id
 Headers: TypeAlias = list[tuple[str, str | bytes | None]]  # as Kafka's clients type them; ours are bytes
 
 
@@ -39,3 +40,8 @@ class Outgoing(msgspec.Struct, frozen=True, gc=False):
     key: bytes | None = None
     partition: int | None = None
     headers: Headers | None = None
+
+
+def bare(value: bytes) -> bytes:
+    """Return a record without the prefix that a client of Confluent's schema registry puts before it."""
+    return value[_CONFLUENT_PREFIX:] if value[:1] == b"\0" else value

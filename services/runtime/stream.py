@@ -3,13 +3,15 @@
 import hashlib
 import tomllib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
 from services.runtime.errors import ConfigError
 from services.runtime.grammar import Duration, OneHot, Operator, Pipeline
+from services.runtime.treatments import Treatment, check, grouping, marks, on_log
 
+Kind: TypeAlias = Literal["event", "label"]
 ENGINE = 3  # raised whenever the same definition would give other feature bytes, or a state that is laid out otherwise
 TOPICS = (
     *("events", "labels", "late", "dead-letter", "features", "scored", "predictions", "examples", "models"),
@@ -21,7 +23,10 @@ UNPARTITIONED = ("dead-letter", "late", "examples", "models", "summaries", "aler
 
 
 class Stream(msgspec.Struct, frozen=True):
-    """A checked stream. `columns` names the feature vector; `feature_set` is the fingerprint of how it is made."""
+    """A checked stream. `columns` names the feature vector; `feature_set` is the fingerprint of how it is made.
+
+    `event` and `label` are the schemas of what is on the log.
+    """
 
     name: str
     event: dict[str, Any]
@@ -29,12 +34,23 @@ class Stream(msgspec.Struct, frozen=True):
     pipeline: Pipeline
     columns: tuple[str, ...]
     feature_set: str
+    sent_event: dict[str, Any] | None = None  # as producers send it, where it is another on the log
+    sent_label: dict[str, Any] | None = None
+
+    def sent(self, kind: Kind) -> dict[str, Any]:
+        """Return the schema of what producers send; `event` and `label` are what is on the log."""
+        return (self.sent_event or self.event) if kind == "event" else (self.sent_label or self.label)
+
+    def marks(self, kind: Kind) -> dict[str, Treatment]:
+        """Return what is done with which fields before they come to the log."""
+        return marks(f"{self.name}/{kind}.json", self.sent(kind))
 
     @property
     def label_rule(self) -> str:
         """The fingerprint of what the join's state depends on."""
         rule = self.pipeline.stream
-        return _hash([self.pipeline.label, rule.id, rule.key, rule.ahead, rule.dedupe])
+        treated = grouping(self.pipeline, self.marks("label"))
+        return _hash([self.pipeline.label, rule.id, rule.key, rule.ahead, rule.dedupe, *([treated] if treated else [])])
 
     @property
     def online_rule(self) -> str:
@@ -68,16 +84,22 @@ def load_stream(schemas: Path, name: str) -> Stream:
     if not (folder / "pipeline.toml").is_file():
         there = sorted(p.parent.name for p in schemas.glob("*/pipeline.toml"))
         raise ConfigError(f"no stream {name!r}: {folder}/pipeline.toml does not exist. Streams here: {there}")
-    event, label = _read_schema(folder / "event.json"), _read_schema(folder / "label.json")
+    files = [folder / "event.json", folder / "label.json"]
+    sent = list(map(_read_schema, files))
+    marked = [marks(str(path), schema) for path, schema in zip(files, sent, strict=True)]
+    event, label = map(on_log, sent, marked)
     source = (folder / "pipeline.toml").read_bytes()
     pipeline = _read_pipeline(folder / "pipeline.toml", source)
+    check(str(folder), pipeline, *marked)
     _check(folder / "pipeline.toml", pipeline, event, label)
     columns = [column for field, op in pipeline.features.items() for column in op.columns(field)]
     if twice := sorted({column for column in columns if columns.count(column) > 1}):
         raise ConfigError(
             f"{folder}/pipeline.toml: features: found {twice} twice, expected every column to have a name"
         )
-    return Stream(name, event, label, pipeline, tuple(columns), f"{name}:{_fingerprint(pipeline)}")
+    feature_set = f"{name}:{_fingerprint(pipeline, grouping(pipeline, marked[0]))}"
+    kept = [schema if marked_ else None for schema, marked_ in zip(sent, marked, strict=True)]
+    return Stream(name, event, label, pipeline, tuple(columns), feature_set, *kept)
 
 
 def _read_schema(path: Path) -> dict[str, Any]:
@@ -98,11 +120,15 @@ def _read_pipeline(path: Path, source: bytes) -> Pipeline:
         raise ConfigError(f"{path}: {error}") from error
 
 
-def _fingerprint(pipeline: Pipeline) -> str:
-    """Hash what the feature bytes depend on: the operators in order, time and key, what is refused or forgotten."""
+def _fingerprint(pipeline: Pipeline, treated: dict[str, Treatment]) -> str:
+    """Hash what the feature bytes depend on: the operators in order, time and key, what is refused or forgotten.
+
+    What is treated changes the values that groups and ids have; without a mark the fingerprint is what it was.
+    """
     rule = pipeline.stream
     refused = [rule.id, rule.ahead, rule.dedupe]  # what is refused leaves no trace in a window
-    return _hash([ENGINE, rule.key, rule.time, rule.lateness, *refused, rule.groups, list(pipeline.features.items())])
+    features = [rule.groups, list(pipeline.features.items()), *([treated] if treated else [])]
+    return _hash([ENGINE, rule.key, rule.time, rule.lateness, *refused, *features])
 
 
 def _hash(parts: list[Any]) -> str:

@@ -76,7 +76,7 @@ def open_tracing(service: str, settings: Settings, stream: Stream, learned: Call
 
 
 def open_spans(service: str, settings: Settings, stream: Stream) -> Spans | None:
-    """Return who makes this process's spans; None if nothing is traced. Of fields marked `pii` spans have a hash."""
+    """Return who makes this process's spans; None if nothing is traced. Of fields marked `pii` none has a raw value."""
     if not settings.otlp:
         return None
     if not settings.otlp.startswith(("http://", "https://")):
@@ -90,10 +90,10 @@ def open_spans(service: str, settings: Settings, stream: Stream) -> Spans | None
 def masking(masker: Masker, stream: Stream) -> Callable[[Attributes], Attributes]:
     """Return what puts hashes in the place of an event's id and key in a span, if these are marked."""
     marked = {EVENT_ID: stream.pipeline.stream.id, KEY: stream.key}
-    of_people = {name for name, field in marked.items() if field in masker.fields}
+    of_people = masker.fields & set(marked.values())
 
     def mask(attributes: Attributes) -> Attributes:
-        return {name: masker.hash(value) if name in of_people else value for name, value in attributes.items()}
+        return {name: masker.value(marked.get(name, ""), value) for name, value in attributes.items()}
 
     return mask if of_people else dict
 
