@@ -39,10 +39,10 @@ def _python(found: Distribution) -> dict[str, Any]:
 def _licence(found: Distribution) -> dict[str, Any] | None:
     """Return what the metadata says: an SPDX expression, or the classifier's or free text's name."""
     said = found.metadata
-    if expression := said.get("License-Expression"):
+    for expression in said.get_all("License-Expression") or ():
         return {"expression": expression}
     classified = [line.rpartition(" :: ")[2] for line in said.get_all("Classifier") or () if line.startswith("License")]
-    name = next(iter(classified), said.get("License", "").strip().partition("\n")[0])
+    name = next(iter(classified), "".join(said.get_all("License") or ()).strip().partition("\n")[0])
     return {"license": {"name": name}} if name else None
 
 

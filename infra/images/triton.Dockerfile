@@ -7,7 +7,7 @@ FROM ${BUILDER} AS builder
 RUN { command -v python3.11 && command -v strip; } >/dev/null || \
     (apt-get update && apt-get install -y --no-install-recommends python3.11 binutils && rm -rf /var/lib/apt/lists/*)
 COPY wheels/tools /wheels/tools
-COPY infra/images/prune.py infra/images/sbom.py /build/
+COPY infra/images/prune.py /build/
 
 FROM ${BASE} AS python
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
@@ -21,20 +21,14 @@ FROM builder AS packages
 COPY wheels/triton /wheels/triton
 RUN python3.11 "$(echo /wheels/tools/pip-*.whl)/pip" install -q --no-index --no-deps --no-compile --target /opt/python /wheels/triton/*.whl \
     && python3.11 /build/prune.py /opt/python \
-    && python3.11 /build/sbom.py thalweg-triton /opt/python >/opt/sbom.json \
     && python3.11 -m compileall -q /opt/python
+COPY infra/images/sbom.py /build/
+RUN python3.11 /build/sbom.py thalweg-triton /opt/python >/opt/sbom.json
 # the Python backend as the server expects it: the library, its helper and the stub of this Python, in one folder
 RUN server=/opt/python/pytriton/tritonserver && mkdir -p /opt/backends/python \
     && ln -s $server/backends/python/* $server/python_backend_stubs/3.11/triton_python_backend_stub /opt/backends/python/
 
 FROM python AS triton
-ARG VERSION=0 REVISION= CREATED=
-LABEL org.opencontainers.image.title="thalweg-triton" \
-      org.opencontainers.image.description="Triton, with what the models of Thalweg need in its Python backend" \
-      org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}" \
-      org.opencontainers.image.created="${CREATED}" \
-      org.opencontainers.image.licenses="Apache-2.0"
 ENV LD_LIBRARY_PATH=/opt/python/nvidia_pytriton.libs \
     HEALTH_URL=http://127.0.0.1:8000/v2/health/ready
 WORKDIR /thalweg
@@ -50,5 +44,12 @@ COPY services/runtime services/runtime
 COPY services/inference services/inference
 VOLUME /data
 USER triton
-HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=6 CMD ["python3.11", "-I", "-S", "/usr/lib/thalweg/healthy.py"]
+HEALTHCHECK --interval=5s --timeout=5s --start-period=120s --retries=6 CMD ["python3.11", "-I", "-S", "/usr/lib/thalweg/healthy.py"]
 ENTRYPOINT ["/opt/python/pytriton/tritonserver/bin/tritonserver", "--backend-directory=/opt/backends"]
+ARG VERSION=0 REVISION= CREATED=
+LABEL org.opencontainers.image.title="thalweg-triton" \
+      org.opencontainers.image.description="Triton, with what the models of Thalweg need in its Python backend" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.created="${CREATED}" \
+      org.opencontainers.image.licenses="Apache-2.0"

@@ -156,3 +156,42 @@ def config(files: tuple[str, ...]) -> dict[str, Any]:
     assert done.returncode == 0, done.stderr
     loaded: dict[str, Any] = yaml.safe_load(done.stdout)
     return loaded
+
+
+DOCKERFILES = ["infra/images/Dockerfile", "infra/images/triton.Dockerfile"]
+
+
+@pytest.mark.parametrize("path", DOCKERFILES)
+def test_an_image_is_of_wheels_alone(path: str) -> None:
+    """Packages come from wheels that were made outside: no compiler, no index; what is built in is not in the image."""
+    text = (ROOT / path).read_text()
+    assert not re.search(r"\b(gcc|g\+\+|clang|build-essential|make|python3\.11-dev)\b", text)
+    for line in text.splitlines():
+        if "pip-*.whl" in line:
+            assert "--no-index" in line, line
+    built = re.split(r"^FROM ", text, flags=re.MULTILINE)[1:]
+    for stage in (one for one in built if "ENTRYPOINT" in one):
+        assert "wheels" not in stage
+        for said in ("USER ", "HEALTHCHECK ", "sbom.json", "org.opencontainers.image.revision"):
+            assert said in stage, f"{path}: {stage.splitlines()[0]} has no {said}"
+    assert any("ENTRYPOINT" in one for one in built)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "test-compose",
+        "images/build",
+        "images/debian",
+        "images/standins/build",
+        "images/standins/kafka",
+        "compose/secrets",
+    ],
+)
+def test_a_script_can_be_run(path: str) -> None:
+    """Each script is executable, stops at the first error, and bash can read it."""
+    script = ROOT / "infra" / path
+    assert script.stat().st_mode & 0o111
+    assert "set -euo pipefail" in script.read_text()
+    done = subprocess.run(["/bin/bash", "-n", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
