@@ -49,6 +49,10 @@ class Project:
     def unpause(self, service: str) -> None:
         _docker("unpause", self.containers()[service].id)
 
+    def read(self, service: str, path: str) -> str:
+        """Return a file's text, as the container's own user reads it."""
+        return _docker("exec", self.containers()[service].id, "cat", path)
+
     def log(self, service: str, lines: int = 15) -> str:
         return _docker("logs", "--tail", str(lines), self.containers()[service].id)
 

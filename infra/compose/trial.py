@@ -25,6 +25,7 @@ SCHEMAS = Path(__file__).parents[2] / "schemas"
 PAUSED_S = 12.0  # a consumer's session lasts six: its group goes on without it, and it must be refused when it wakes
 HEALTHY_S = 180.0
 STALL_S = 120.0  # without any progress for so long, what is missing is called missing
+FIRST = "first-producer"  # its key is in a file of its name
 SLICE = 500  # records a request holds: there is an instant for each fault
 
 
@@ -80,7 +81,8 @@ def main(project: Project, events: int) -> bool:
     ledger = Ledger(settings, stream, everything=True)
     try:
         faults = Faults(project, events, lambda: len(replayer.sent.events))
-        replayer = Replayer(stream, door, records(SCHEMAS, name, events), math.inf, ledger.check, SLICE)
+        key = project.read("ingestion", f"/data/ingestion/{FIRST}").strip()
+        replayer = Replayer(stream, door, records(SCHEMAS, name, events), math.inf, ledger.check, SLICE, key)
         progress = Progress(ledger, replayer.sent, events)
 
         def between() -> None:

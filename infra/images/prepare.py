@@ -1,8 +1,9 @@
-"""What a stack needs before its services: keys, Triton's models, topics, what to scrape. It may run again.
+"""What a stack needs before its services: keys, Triton's models, topics, targets. It may run again.
 
 A container that runs once, `python -m infra.images.prepare`; the services start when it has ended well.
 """
 
+import datetime as dt
 import logging
 import os
 import sys
@@ -16,12 +17,16 @@ from confluent_kafka.cimpl import NewTopic
 from infra.local.model_repository import write_models
 from infra.local.scraped import tell
 from infra.local.topics import partitions, topic_config
+from services.ingestion.issuing import create
+from services.ingestion.key_file import change, draw, keys_path
+from services.ingestion.keys import SCOPES, Producer
 from services.runtime.kafka import client
 from services.runtime.settings import Settings
 from services.runtime.signing import make_keys
 from services.runtime.stream import TOPICS, Stream, load_stream
 
 NAME = "prepare"
+FIRST = "first-producer"
 TARGETS = Path("/targets")  # what Prometheus reads
 _THE_BROKERS = -1  # as many replicas as the broker's own default says
 log = logging.getLogger(NAME)
@@ -32,10 +37,24 @@ def main() -> None:
     settings = Settings.load(NAME, os.environ)
     stream = load_stream(settings.schemas, settings.stream)
     make_keys(settings.data / "keys")
+    make_first_key(settings.data, stream.name)
     write_models(settings.data / "triton", settings.data, stream)
     create_topics(settings, stream, int(os.environ.get("PARTITIONS", "3")))
     answering = dict(part.split("=", 1) for part in os.environ.get("THALWEG_CONSOLE_SERVICES", "").split(",") if part)
     tell(TARGETS, stream.name, answering, os.environ.get("TRITON_METRICS", "triton:8002"))
+
+
+def make_first_key(data: Path, stream: str) -> None:
+    """Have a first producer, whose key is in a file that its owner alone may read: no door stands open meanwhile."""
+    shown = data / "ingestion" / FIRST
+    if keys_path(data).exists():
+        return
+    shown.parent.mkdir(parents=True, exist_ok=True)
+    fresh, granted = draw(), Producer(list(SCOPES), [stream])
+    shown.touch(mode=0o600)
+    shown.write_text(fresh.token)
+    now = dt.datetime.now(dt.UTC).replace(microsecond=0)
+    change(keys_path(data), lambda book: create(book, FIRST, granted, fresh, now))
 
 
 def create_topics(settings: Settings, stream: Stream, shared: int) -> None:
