@@ -3,6 +3,7 @@
 import json
 import re
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib.metadata import packages_distributions
@@ -12,8 +13,11 @@ import pytest
 
 from infra.images.healthy import healthy
 from infra.images.packages import LOCK, ROOT, closure, imported, locked, modules_of, normal, roots
+from infra.images.prepare import FIRST, make_first_key
 from infra.images.prune import prune
 from infra.images.sbom import bill
+from services.ingestion.key_file import KeyFile, keys_path
+from services.ingestion.keys import Caller
 
 SERVICES = sorted(path.parent.name for path in (ROOT / "services").glob("*/__main__.py"))
 LIGHT = [name for name in SERVICES if name != "trainer"]
@@ -75,6 +79,22 @@ def test_the_bill_is_of_what_is_installed(tmp_path: Path) -> None:
     assert set(found) == {"pkg:pypi/a-package@1.2", "pkg:deb/debian/libc6@2.36"}
     assert found["pkg:pypi/a-package@1.2"]["licenses"] == [{"expression": "Apache-2.0"}]
     assert json.dumps(document) == json.dumps(bill("an-image", [str(tmp_path)], status))
+
+
+def test_the_first_producer_has_a_key_and_nobody_else_reads_it(tmp_path: Path) -> None:
+    """What is in the file opens the door, on this stream alone; a second start leaves it, and others can't read it."""
+    make_first_key(tmp_path, "flights")
+    shown = tmp_path / "ingestion" / FIRST
+    token = shown.read_text()
+    make_first_key(tmp_path, "flights")
+    assert shown.read_text() == token
+    assert shown.stat().st_mode & 0o777 == 0o600
+    ring = KeyFile(keys_path(tmp_path)).ring()
+    assert ring is not None
+    caller = ring.caller(token, time.time())
+    assert isinstance(caller, Caller)
+    assert (caller.producer, caller.grant and caller.grant.streams) == (FIRST, ["flights"])
+    assert token not in keys_path(tmp_path).read_text()
 
 
 class _Answers(BaseHTTPRequestHandler):
