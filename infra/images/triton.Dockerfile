@@ -1,5 +1,5 @@
 # Triton from its wheel, with the packages that our models need in its Python backend (numpy < 2), as in Dockerfile.
-# Its user may read what the services publish, and not the private key that they sign with.
+# Its user is the services', whose keys nobody else may get at; it has their volume to read, not to write.
 ARG BASE=debian:bookworm-slim
 ARG BUILDER=${BASE}
 
@@ -13,8 +13,7 @@ FROM ${BASE} AS python
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 RUN command -v python3.11 >/dev/null || \
     (apt-get update && apt-get install -y --no-install-recommends python3.11 libpython3.11 ca-certificates && rm -rf /var/lib/apt/lists/*)
-RUN groupadd --gid 10001 thalweg \
-    && useradd --uid 10002 --gid thalweg --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin triton \
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin thalweg \
     && ln -sf python3.11 /usr/bin/python3
 
 FROM builder AS packages
@@ -43,7 +42,7 @@ COPY services/__init__.py services/
 COPY services/runtime services/runtime
 COPY services/inference services/inference
 VOLUME /data
-USER triton
+USER thalweg
 HEALTHCHECK --interval=5s --timeout=5s --start-period=120s --retries=6 CMD ["python3.11", "-I", "-S", "/usr/lib/thalweg/healthy.py"]
 ENTRYPOINT ["/opt/python/pytriton/tritonserver/bin/tritonserver", "--backend-directory=/opt/backends"]
 ARG VERSION=0 REVISION= CREATED=
