@@ -1,6 +1,7 @@
 """The containers of a compose project, and what a fault is to them: death as the kernel gives it, and a pause."""
 
 import os
+import shutil
 import signal
 import subprocess
 from dataclasses import dataclass
@@ -72,8 +73,11 @@ def _container(one: dict[str, Any]) -> Container:
 
 
 def _docker(*arguments: str) -> str:
+    engine = shutil.which("docker")
+    if engine is None:
+        raise RuntimeError("docker is missing; install it with: apt-get install docker.io")
     done = subprocess.run(
-        ["docker", *arguments],  # noqa: S607 - the engine's client is wherever the operator has it
+        [engine, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
