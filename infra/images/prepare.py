@@ -20,7 +20,7 @@ from infra.local.topics import partitions, topic_config
 from services.ingestion.issuing import create
 from services.ingestion.key_file import change, draw, keys_path
 from services.ingestion.keys import SCOPES, Producer
-from services.runtime.kafka import client
+from services.runtime.clients import client
 from services.runtime.settings import Settings
 from services.runtime.signing import make_keys
 from services.runtime.stream import TOPICS, Stream, load_stream
