@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from infra.compose.containers import Container, Project
+from infra.images.first_key import FIRST
 from infra.local.ledger import Ledger
 from infra.local.progress import Progress
 from infra.local.replayer import Replayer, Sent, records
@@ -25,7 +26,6 @@ SCHEMAS = Path(__file__).parents[2] / "schemas"
 PAUSED_S = 12.0  # a consumer's session lasts six: its group goes on without it, and it must be refused when it wakes
 HEALTHY_S = 180.0
 STALL_S = 120.0  # without any progress for so long, what is missing is called missing
-FIRST = "first-producer"  # its key is in a file of its name
 SLICE = 500  # records a request holds: there is an instant for each fault
 
 

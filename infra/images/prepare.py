@@ -3,7 +3,6 @@
 A container that runs once, `python -m infra.images.prepare`; the services start when it has ended well.
 """
 
-import datetime as dt
 import logging
 import os
 import sys
@@ -14,19 +13,16 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
+from infra.images.first_key import make_first_key
 from infra.local.model_repository import write_models
 from infra.local.scraped import tell
 from infra.local.topics import partitions, topic_config
-from services.ingestion.issuing import create
-from services.ingestion.key_file import change, draw, keys_path
-from services.ingestion.keys import SCOPES, Producer
 from services.runtime.clients import client
 from services.runtime.settings import Settings
 from services.runtime.signing import make_keys
 from services.runtime.stream import TOPICS, Stream, load_stream
 
 NAME = "prepare"
-FIRST = "first-producer"
 TARGETS = Path("/targets")  # what Prometheus reads
 _THE_BROKERS = -1  # as many replicas as the broker's own default says
 log = logging.getLogger(NAME)
@@ -42,19 +38,6 @@ def main() -> None:
     create_topics(settings, stream, int(os.environ.get("PARTITIONS", "3")))
     answering = dict(part.split("=", 1) for part in os.environ.get("THALWEG_CONSOLE_SERVICES", "").split(",") if part)
     tell(TARGETS, stream.name, answering, os.environ.get("TRITON_METRICS", "triton:8002"))
-
-
-def make_first_key(data: Path, stream: str) -> None:
-    """Have a first producer, whose key is in a file that its owner alone may read: no door stands open meanwhile."""
-    shown = data / "ingestion" / FIRST
-    if keys_path(data).exists():
-        return
-    shown.parent.mkdir(parents=True, exist_ok=True)
-    fresh, granted = draw(), Producer(list(SCOPES), [stream])
-    shown.touch(mode=0o600)
-    shown.write_text(fresh.token)
-    now = dt.datetime.now(dt.UTC).replace(microsecond=0)
-    change(keys_path(data), lambda book: create(book, FIRST, granted, fresh, now))
 
 
 def create_topics(settings: Settings, stream: Stream, shared: int) -> None:

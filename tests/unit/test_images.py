@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from infra.images.first_key import FIRST, make_first_key
 from infra.images.healthy import healthy
 from infra.images.packages import LOCK, ROOT, closure, imported, locked, modules_of, normal, roots
-from infra.images.prepare import FIRST, make_first_key
 from infra.images.prune import prune
 from infra.images.sbom import bill
 from services.ingestion.key_file import KeyFile, keys_path
