@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from infra.doctor.findings import Finding, judged, warning, wrong
-from infra.local.stack import topic_config
+from infra.local.topics import topic_config
 from services.runtime.stream import TOPICS, UNPARTITIONED, Stream
 
 SAFE = 3  # replicas, where there are so many brokers

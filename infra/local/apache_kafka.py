@@ -127,7 +127,7 @@ def prepare(home: Path, nodes: Sequence[Node], guard: Guard | None = None) -> tu
 
     BrokerUnavailable says what to install, or that the data in `home` is that of another kind of cluster.
     """
-    java, (version, jars) = _tool("java"), _jars()
+    java, (version, jars) = _tool("java"), fetch_jars()
     cluster = _cluster(home, len(nodes), guarded=guard is not None)
     run = [java, *_JVM, f"-Dlog4j2.configurationFile={home / 'log4j2.properties'}", "-cp", f"{jars}/*"]
     (home / "log4j2.properties").write_text(_LOG4J)
@@ -188,7 +188,7 @@ def _format(java: Sequence[str | Path], server: Path, cluster: _Cluster, guard: 
         arguments.unlink()
 
 
-def _jars() -> tuple[str, Path]:
+def fetch_jars() -> tuple[str, Path]:
     """Return the version and the jars' folder; fetch what the pom names if this is the first time.
 
     The folder gets its name when it is complete, so an interrupted fetch is never mistaken for a whole one.

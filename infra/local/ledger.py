@@ -35,15 +35,18 @@ class Seen(msgspec.Struct):
 
 
 class Ledger:
-    """Reads the output topics on a thread of its own from the moment it is made; `close` ends it."""
+    """Reads the output topics on a thread of its own from the moment it is made; `close` ends it.
 
-    def __init__(self, settings: Settings, stream: Stream) -> None:
+    `everything`: from their beginning, for a log on which nothing else was sent.
+    """
+
+    def __init__(self, settings: Settings, stream: Stream, *, everything: bool = False) -> None:
         self._field = stream.pipeline.label.field
         self._horizon = stream.pipeline.label.horizon.seconds
         self._decode = msgspec.json.Decoder(Seen).decode
         self._examples_frame: Frame = examples_frame(stream)
         self._topics = {stream.topic(k): k for k in ("predictions", "examples", "late", "dead-letter")}
-        self._tails = [Tail(settings, topic, from_beginning=False) for topic in self._topics]
+        self._tails = [Tail(settings, topic, from_beginning=everything) for topic in self._topics]
         self.arrived: dict[str, float] = {}  # id: when its first prediction came, monotonic seconds
         self.served: dict[str, float] = {}
         self.scores: dict[str, dict[str, float]] = {}  # "online" or "batch@N": id: score

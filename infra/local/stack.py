@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from infra.kafka import guarding
 from infra.kafka.acls import OPERATOR
-from infra.local import access, brokers, instances, scraped, triton
+from infra.local import access, brokers, instances, scraped, topics, triton
 from infra.local.access import Access
 from infra.local.brokers import Broker, TopicSpec
 from infra.local.instances import SERVICES, Instances
@@ -29,7 +29,7 @@ from services.console.tokens import make_tokens, tokens_path
 from services.runtime.kafka import Tail
 from services.runtime.settings import Settings
 from services.runtime.signing import make_keys
-from services.runtime.stream import LARGEST_MESSAGE, TOPICS, UNPARTITIONED, Stream
+from services.runtime.stream import TOPICS, Stream
 
 REPOSITORY = Path(__file__).parents[2]
 PORTS = {"ingestion": 8080, "drift": 8081, "console": 8090}
@@ -208,8 +208,8 @@ class Stack:
 
     def _topics(self) -> dict[str, TopicSpec]:
         def spec(kind: str) -> TopicSpec:
-            config = {} if self.broker.kind == "embedded" else topic_config(kind)
-            return TopicSpec(1 if kind in UNPARTITIONED else self.options.partitions, config)
+            config = {} if self.broker.kind == "embedded" else topics.topic_config(kind)
+            return TopicSpec(topics.partitions(kind, self.options.partitions), config)
 
         return {self.stream.topic(kind): spec(kind) for kind in TOPICS}
 
@@ -259,14 +259,6 @@ class Stack:
                 time.sleep(0.1)
             else:
                 return
-
-
-def topic_config(kind: str) -> dict[str, str]:
-    """Return a topic's settings: the broker's clock on what clients write, room for what services make of it."""
-    if kind in ("events", "labels"):
-        return {"message.timestamp.type": "LogAppendTime"}
-    compacted = {"cleanup.policy": "compact"} if kind in ("models", "alerts") else {}
-    return {"max.message.bytes": str(LARGEST_MESSAGE)} | compacted
 
 
 def read_running(run_dir: Path, stream: str) -> Running | None:

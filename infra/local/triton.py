@@ -16,34 +16,14 @@ from tritonclient import grpc
 from tritonclient.utils import InferenceServerException
 
 from infra.local.brokers import free_ports
+from infra.local.model_repository import write_models
 from infra.local.processes import Children
-from services.runtime.models import BATCH, ONLINE
 from services.runtime.stream import Stream
 
 ENVIRONMENT = Path(__file__).parents[2] / ".venv-triton"
 PACKAGES = ENVIRONMENT / "lib" / "python3.11" / "site-packages"
 SERVER = PACKAGES / "pytriton" / "tritonserver"
 READY_S = 60
-_CONFIG = """\
-# The {kind} model of {name}: what it takes and gives is in services/inference/versioned_model.py.
-backend: "python"
-max_batch_size: 0
-input: [
-  {{ name: "FEATURES", data_type: TYPE_FP32, dims: [ -1, {columns} ] }},
-  {{ name: "VERSION", data_type: TYPE_INT64, dims: [ 1 ] }}
-]
-output: [
-  {{ name: "SCORE", data_type: TYPE_FP64, dims: [ -1 ] }},
-  {{ name: "VERSION", data_type: TYPE_INT64, dims: [ 1 ] }}
-]
-instance_group: [ {{ kind: KIND_CPU, count: 1 }} ]
-parameters: [
-  {{ key: "data", value: {{ string_value: "{data}" }} }},
-  {{ key: "stream", value: {{ string_value: "{name}" }} }},
-  {{ key: "columns", value: {{ string_value: "{names}" }} }}
-]
-"""
-_MODEL = "from services.inference.{kind}_model import TritonPythonModel\n\n__all__ = ['TritonPythonModel']\n"
 
 
 class TritonUnavailable(RuntimeError):  # noqa: N818 - a state that the operator can change, as the message says
@@ -69,9 +49,7 @@ def start(
     """
     _check_python()
     home = (run_dir / "triton").resolve()
-    kinds = (ONLINE, BATCH) if stream.pipeline.batch else (ONLINE,)
-    for kind in kinds:
-        _write_model(home / "models", kind, data.resolve(), stream)
+    models = write_models(home / "models", data.resolve(), stream)
     _link_backend(home / "backends" / "python")
     http, rpc, free = free_ports(3)
     ports = {"http": http, "grpc": rpc, "metrics": metrics or free}
@@ -82,7 +60,7 @@ def start(
         f"--backend-directory={home / 'backends'}",
         "--model-control-mode=explicit",
         f"--backend-config=python,shm-region-prefix-name={_shared_memory(run_dir)}",
-        *(f"--load-model={stream.name}_{kind}" for kind in kinds),
+        *(f"--load-model={model}" for model in models),
         *listen,
         *_tracing(otlp),
     ]
@@ -131,15 +109,6 @@ def _ready(client: grpc.InferenceServerClient) -> bool:
         return bool(client.is_server_ready())
     except InferenceServerException:
         return False
-
-
-def _write_model(models: Path, kind: str, data: Path, stream: Stream) -> None:
-    folder = models / f"{stream.name}_{kind}"
-    (folder / "1").mkdir(parents=True, exist_ok=True)
-    names = "\\n".join(stream.columns).replace('"', '\\"')
-    config = _CONFIG.format(kind=kind, name=stream.name, columns=len(stream.columns), data=data, names=names)
-    (folder / "config.pbtxt").write_text(config)
-    (folder / "1" / "model.py").write_text(_MODEL.format(kind=kind))
 
 
 def _link_backend(folder: Path) -> None:

@@ -12,7 +12,7 @@ from infra import cli
 from infra.local import apache_kafka, brokers
 from infra.local.brokers import Broker, TopicSpec
 from infra.local.processes import Children
-from infra.local.stack import topic_config
+from infra.local.topics import topic_config
 from services.runtime.stream import TOPICS, UNPARTITIONED
 
 OUT = pytest.CaptureFixture[str]

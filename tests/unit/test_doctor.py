@@ -15,7 +15,7 @@ from infra.doctor.log import clocks
 from infra.doctor.running import triton_ready, troubles
 from infra.doctor.topics import Partition, Topic, judge
 from infra.local import brokers, triton
-from infra.local.stack import topic_config
+from infra.local.topics import topic_config
 from services.runtime.health import Report
 from services.runtime.signing import make_keys
 from services.runtime.stream import TOPICS, UNPARTITIONED, Stream, load_stream

@@ -1,0 +1,1 @@
+"""The stack in containers: its files, and the trial of it that `infra/test-compose` runs."""
