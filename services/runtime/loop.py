@@ -237,6 +237,7 @@ class Loop:
         if not positions:
             return
         self._health.enter(RESTORE)
+        self._sink.settle()
         committed = self._source.committed(positions)
         for partition in sorted({position.partition for position in positions}):
             self._restore_partition(

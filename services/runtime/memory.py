@@ -156,6 +156,9 @@ class MemorySink:
     def __init__(self, log: MemoryLog, source: MemorySource | None = None) -> None:
         self._log, self._source = log, source
 
+    def settle(self) -> None:
+        """Nothing stays open."""
+
     def commit(self, outgoing: Sequence[Outgoing], offsets: Offsets) -> None:
         if self._log.fail_next:
             self._log.fail_next -= 1

@@ -82,6 +82,10 @@ class ExactlyOnce:
         self._timeout = settings.session_timeout_ms / 1000  # an open transaction outlives its process no longer
         self._writer: _Writer | None = ask(f"that {self._name} may begin transactions", self._begin)
 
+    def settle(self) -> None:
+        """Begin anew if that did not work when a transaction failed: it ends that transaction."""
+        self._writer = self._writer or self._begin_again()
+
     def commit(self, outgoing: Sequence[Outgoing], offsets: Offsets) -> None:
         writer = self._writer = self._writer or self._begin_again()
         membership = self._source.membership() if offsets else None
@@ -112,7 +116,7 @@ class ExactlyOnce:
                 f" ({self._name}: {error.str()}). Give each process of a service a THALWEG_INSTANCE of its own"
             )
         writer.leave()
-        self._writer = None  # should none begin, the next commit tries again
+        self._writer = None  # should none begin, `settle` tries again
         self._writer = self._begin_again()
         raise failure(f"transaction not committed after {open_s:.1f} s", error)
 
@@ -147,6 +151,9 @@ class AtLeastOnce:
         self._settings, self._source = settings, source
         self._timeout = settings.session_timeout_ms / 1000
         self._writer = self._begin()
+
+    def settle(self) -> None:
+        """Nothing stays open."""
 
     def commit(self, outgoing: Sequence[Outgoing], offsets: Offsets) -> None:
         error = self._deliver(outgoing)

@@ -47,6 +47,12 @@ class Source(Protocol):
 class Sink(Protocol):
     """Writes outputs and input offsets: both or neither, or the outputs first."""
 
+    def settle(self) -> None:
+        """End what a commit that failed may have left open: until then nobody can say what was committed.
+
+        Raise Retry if that can't be done yet.
+        """
+
     def commit(self, outgoing: Sequence[Outgoing], offsets: Offsets) -> None:
         """Make both durable. Raise Retry if they may not be: the committed offsets then say whether they are."""
 

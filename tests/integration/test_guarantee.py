@@ -20,7 +20,7 @@ from loadtests.recovery import Rig
 from services.runtime.errors import Retry, Stop
 from services.runtime.grammar import Guarantee
 from services.runtime.history import read_all
-from services.runtime.kafka import KafkaSource
+from services.runtime.kafka import KafkaSource, partitions_at
 from services.runtime.records import Outgoing, Position, Record
 from services.runtime.settings import Settings
 from services.runtime.sinks import AtLeastOnce, ExactlyOnce, open_sink
@@ -294,3 +294,24 @@ def test_whatever_is_done_to_the_processes_every_event_has_one_row(broker: Broke
         rig.stop("2")
         rig.settle()
         rig.complete()
+
+
+def test_what_a_failed_commit_left_open_is_ended_before_anybody_asks_what_was_committed(settings: Settings) -> None:
+    """Where no new transactions could begin after it, either: the broker waits for two minutes by itself."""
+    member = Member(settings, "exactly_once")
+    records = member.poll()
+    sink = member.sink
+    assert isinstance(sink, ExactlyOnce)
+    left = sink._writer
+    assert left is not None
+    left.producer.begin_transaction()
+    where = partitions_at({records[0].position: 3})
+    left.producer.send_offsets_to_transaction(where, member.source.membership(), 10)
+    sink._writer = None  # as after a commit that failed while the broker was away
+    with pytest.raises(Retry):
+        member.source.committed([records[0].position])
+    sink.settle()
+    assert member.source.committed([records[0].position]) == {records[0].position: 0}
+    member.commit(records)
+    assert member.source.committed([records[0].position]) == {records[0].position: 3}
+    member.close()
