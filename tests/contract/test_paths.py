@@ -141,7 +141,10 @@ def said(name: str, text: str) -> str:
     return "\n".join(line[line.index("#") :] for line in text.splitlines() if "#" in line)
 
 
-@pytest.mark.parametrize("document", ["README.md", "infra/decisions.md"])
+DOCUMENTS = ["README.md", "infra/decisions.md", "infra/promises.md", "infra/personal_data.md"]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_path_that_a_document_names_exists(document: str, paths: Paths) -> None:
     """README and decisions name no file that is not there, in code spans, code blocks and links."""
     assert (ROOT / document).is_file(), f"{document} is missing"
