@@ -24,5 +24,8 @@ class Secret:
     def __repr__(self) -> str:
         return "***"
 
-    def __reduce__(self) -> str:
-        raise TypeError("a secret is not written anywhere")
+    def __reduce__(self) -> tuple[type["Secret"], tuple[()]]:
+        """Let settings without one go to another process."""
+        if self._text:
+            raise TypeError("a secret is not written anywhere")
+        return Secret, ()

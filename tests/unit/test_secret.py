@@ -32,6 +32,11 @@ def test_it_is_written_nowhere() -> None:
             assert WORD not in "".join(traceback.format_exception(refused.value))
 
 
+def test_settings_without_one_may_go_to_another_process() -> None:
+    """What is empty is no secret."""
+    assert pickle.loads(pickle.dumps(Settings(stream="s"))) == Settings(stream="s")  # noqa: S301 - our own bytes
+
+
 def test_two_are_the_same_if_their_texts_are() -> None:
     """It can be compared, and be empty; what is the same text but no secret is another thing."""
     assert Secret(WORD) == Secret(WORD)
