@@ -21,6 +21,10 @@ from services.runtime.records import Record
 from services.runtime.settings import Settings
 
 THALWEG = Path(sys.executable).with_name("thalweg")
+# Whoever runs pytest in the background may have it ignore SIGINT, and children inherit that; a terminal does not.
+HEARS_SIGINT = (
+    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
+)
 
 
 class Done(NamedTuple):

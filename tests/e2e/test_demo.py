@@ -24,13 +24,9 @@ from services.runtime.history import read_all
 from services.runtime.records import Record
 from services.runtime.settings import Settings
 from services.runtime.stream import TOPICS
+from tests.kept import HEARS_SIGINT, THALWEG
 
 ROOT = Path(__file__).parents[2]
-THALWEG = Path(sys.executable).with_name("thalweg")
-# Whoever runs pytest in the background may have it ignore SIGINT, and children inherit that; a terminal does not.
-HEARS_SIGINT = (
-    "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execv(sys.argv[1], sys.argv[1:])"
-)
 PARTS = {"tansu", "triton", *SERVICES}
 QUALITY = {"n", "roc_auc", "log_loss", "accuracy"}
 EVENT = {

@@ -7,6 +7,7 @@ import re
 import select
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ import pytest
 from services.replay.online import open_batch
 from services.runtime.models import Published, decode_event
 from services.runtime.records import Record
-from tests.kept import THALWEG, Run, kept
+from tests.kept import HEARS_SIGINT, THALWEG, Run, kept
 
 FLIGHTS = 3000
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -178,7 +179,7 @@ def test_a_version_names_exactly_what_it_learned(run: Run) -> None:
 def test_the_status_goes_on_until_it_is_interrupted(run: Run) -> None:
     """On a narrow terminal: services, topics, the live model; Ctrl-C ends it well, and leaves the last picture."""
     ours, theirs = pty.openpty()
-    argv = [THALWEG, "status", "--run-dir", run.folder]
+    argv = [sys.executable, "-c", HEARS_SIGINT, THALWEG, "status", "--run-dir", run.folder]
     environment = {**os.environ, "COLUMNS": "60", "LINES": "50", "TERM": "xterm"}
     process = subprocess.Popen(argv, stdin=theirs, stdout=theirs, stderr=theirs, env=environment)
     os.close(theirs)

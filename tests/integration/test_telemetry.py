@@ -134,9 +134,10 @@ def test_without_an_endpoint_nothing_of_opentelemetry_is_loaded() -> None:
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
 
 
-def test_with_an_endpoint_batches_are_followed(receiver: Receiver) -> None:
+def test_with_an_endpoint_batches_are_followed(receiver: Receiver, tmp_path: Path) -> None:
     """THALWEG_OTLP opens telemetry by the settings' own rule; an address that is none is refused at the start."""
     given = {"THALWEG_OTLP": receiver.url, "THALWEG_TRACE_RATE": "3", "THALWEG_TRACE_KEYS": "JFK,LGA"}
+    given["THALWEG_DATA"] = str(tmp_path)
     settings = Settings.load("features", given)
     assert rule(settings) == Rule(3.0, frozenset({b"JFK", b"LGA"}), 2.0)
     stream = load_stream(settings.schemas, "flights")
