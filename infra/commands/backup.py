@@ -1,16 +1,13 @@
 """`thalweg backup` and `thalweg restore`: an installation's keys, models, states and table, without the log."""
 
 import argparse
-import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from infra.backup.manifest import NOT_COVERED, read_manifest
 from infra.backup.restoring import restore
 from infra.backup.taking import take
-from infra.local.stack import REPOSITORY, AlreadyUp
+from infra.local.stack import REPOSITORY, claim
 
 ABOUT = """\
 Copied are the keys and tokens, the artifacts and their cards, the snapshots, the rows that wait for labels, the Delta
@@ -47,20 +44,8 @@ def _backup(given: argparse.Namespace) -> int:
 
 def _restore(given: argparse.Namespace) -> int:
     stream = read_manifest(given.folder).stream
-    with _alone(given.run_dir, stream):
+    with claim(given.run_dir, stream):
         made, look = restore(given.folder, given.run_dir / stream / "data", given.schemas)
     print(f"{stream}: {len(made.files)} files are back in {given.run_dir / stream / 'data'}")
     print("\n".join([*look, *(f"not in it: {line}" for line in made.not_covered)]))
     return 0
-
-
-@contextmanager
-def _alone(run_dir: Path, stream: str) -> Iterator[None]:
-    """Keep a run from starting meanwhile; raise AlreadyUp if one is up."""
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with (run_dir / f"{stream}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise AlreadyUp(f"{stream} is up in {run_dir}; stop it first") from error
-        yield

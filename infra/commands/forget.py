@@ -1,7 +1,6 @@
 """`thalweg forget KEY`: a key goes from the topics, and from all that was made of them; `thalweg reveal TOKEN`."""
 
 import argparse
-import fcntl
 import getpass
 import json
 import os
@@ -21,7 +20,7 @@ from infra.forgetting.rewriting import Cluster, refilled, spooled
 from infra.forgetting.spool import Spool
 from infra.local import brokers
 from infra.local.processes import Children
-from infra.local.stack import read_running
+from infra.local.stack import claim
 from services.runtime.history import KafkaHistory
 from services.runtime.pii import open_masker
 from services.runtime.settings import Settings
@@ -65,7 +64,7 @@ def add(commands: Any) -> None:  # noqa: ANN401 - argparse does not export the t
 def _forget(given: argparse.Namespace) -> int:
     stream = load_stream(given.schemas, given.stream)
     data = given.run_dir / stream.name / "data"
-    with _alone(given.run_dir, stream.name), _broker(given, stream, data) as settings:
+    with claim(given.run_dir, stream.name), _broker(given, stream, data) as settings:
         forgetting = Forgetting(given, stream, data, settings)
         lines = forgetting.run()
     _show(lines, "would be removed" if given.dry_run else "removed")
@@ -195,22 +194,6 @@ def _stand_in(stream: Stream, data: Path, key: str) -> str:
         with closing(Vault(data)) as vault:
             return vault.find(stream.key, key) or key
     return str(open_masker(stream, data).value(stream.key, key)) if done == "hash" else key
-
-
-@contextmanager
-def _alone(run_dir: Path, stream: str) -> Iterator[None]:
-    """Keep a run of this stream from starting here; ValueError if one is up."""
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with (run_dir / f"{stream}.lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            up = read_running(run_dir, stream)
-            named = f" (process {up.pid})" if up else ""
-            raise ValueError(
-                f"{stream} is up in {run_dir}{named}; stop it first: it holds the key in memory"
-            ) from error
-        yield
 
 
 @contextmanager

@@ -84,6 +84,18 @@ class Running(msgspec.Struct, frozen=True):
         return replace(ours, stream=stream, data=Path(self.data))
 
 
+def claim(run_dir: Path, stream: str) -> TextIO:
+    """Return a lock: until it is closed no run of this stream starts in the folder. AlreadyUp if one is up."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    lock = (run_dir / f"{stream}.lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        lock.close()
+        raise AlreadyUp(f"{stream} is up already in {run_dir}; stop that one first") from error
+    return lock
+
+
 class Stack:
     """Starts everything on entry, stops everything on exit. `check` raises ChildDied as soon as a part is dead.
 
@@ -148,15 +160,7 @@ class Stack:
         return (self.folder / "running.json").resolve()
 
     def _claim(self) -> None:
-        self.options.run_dir.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.options.run_dir / f"{self.stream.name}.lock").open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            self._lock.close()
-            raise AlreadyUp(
-                f"{self.stream.name} is up already in {self.options.run_dir}; stop that one first"
-            ) from error
+        self._lock = claim(self.options.run_dir, self.stream.name)
         if self.options.fresh:
             shutil.rmtree(self.folder, ignore_errors=True)
         self.data.mkdir(parents=True, exist_ok=True)

@@ -157,4 +157,4 @@ def test_nothing_is_forgotten_while_services_hold_it(run: Run) -> None:
     """`thalweg forget` of a run that is up says so, and does nothing."""
     done = run.thalweg("forget", "JFK", "--schemas", run.folder / "schemas")
     assert done.returncode == 1
-    assert "is up in" in done.stderr
+    assert "flights is up already in" in done.stderr

@@ -135,7 +135,7 @@ def test_a_run_that_is_up_is_left_alone(made: Installation, capsys: pytest.Captu
     )
     stack._claim()
     assert made.run("restore") == 1
-    assert "is up in" in capsys.readouterr().err
+    assert "flights is up already in" in capsys.readouterr().err
     stack._lock.close()
 
 
