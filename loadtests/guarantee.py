@@ -83,22 +83,23 @@ class Side:
         )
         try:
             sent = replayer.run(ledger.check)
-            self._settle(ledger, sent)
+            settle(self.stack, ledger, sent, STALL_S)
         finally:
             ledger.close()
         return sent, ledger
 
-    def _settle(self, ledger: Ledger, sent: Sent) -> None:
-        """Wait for every prediction, and until no more examples come: nothing is left over for the next measurement."""
-        seen, since = (-1, -1), time.monotonic()
-        while sent.events.keys() - ledger.arrived.keys() or time.monotonic() - since < 1:
-            now = (len(ledger.arrived), len(ledger.examples))
-            if now != seen:
-                seen, since = now, time.monotonic()
-            assert time.monotonic() - since < STALL_S, f"{len(ledger.arrived)} of {len(sent.events)} predictions came"
-            ledger.check()
-            self.stack.check()
-            time.sleep(0.02)
+
+def settle(stack: Stack, ledger: Ledger, sent: Sent, stall_s: float) -> None:
+    """Wait for every prediction, and until no more examples come: nothing is left over for the next measurement."""
+    seen, since = (-1, -1), time.monotonic()
+    while sent.events.keys() - ledger.arrived.keys() or time.monotonic() - since < 1:
+        now = (len(ledger.arrived), len(ledger.examples))
+        if now != seen:
+            seen, since = now, time.monotonic()
+        assert time.monotonic() - since < stall_s, f"{len(ledger.arrived)} of {len(sent.events)} predictions came"
+        ledger.check()
+        stack.check()
+        time.sleep(0.02)
 
 
 def computed() -> float:

@@ -18,14 +18,13 @@ import os
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from guarantee import computed
+from guarantee import computed, settle
 
 from infra.local.ledger import Ledger
-from infra.local.replayer import Replayer, Sent, Timed, records
+from infra.local.replayer import Replayer, Timed, records
 from infra.local.stack import OFF, REPOSITORY, Options, Stack
 from services.runtime.stream import load_stream
 
@@ -53,7 +52,7 @@ class Side:
         with contextlib.closing(ledger):
             replayer = Replayer(STREAM, self.stack.ingestion, self._next(events), float("inf"), self.stack.check)
             sent = replayer.run(ledger.check)
-            self._settle(ledger, sent)
+            settle(self.stack, ledger, sent, STALL_S)
         self.costs.append((computed() - before) / events * 1e6)
         return events / (max(ledger.arrived.values()) - min(sent.events.values()))
 
@@ -65,18 +64,6 @@ class Side:
             yield timed
             if seen == events:
                 return
-
-    def _settle(self, ledger: Ledger, sent: Sent) -> None:
-        """Wait for every prediction, and until no more examples come: nothing is left over for the next measurement."""
-        seen, since = (-1, -1), time.monotonic()
-        while sent.events.keys() - ledger.arrived.keys() or time.monotonic() - since < 1:
-            now = (len(ledger.arrived), len(ledger.examples))
-            if now != seen:
-                seen, since = now, time.monotonic()
-            assert time.monotonic() - since < STALL_S, f"{len(ledger.arrived)} of {len(sent.events)} predictions came"
-            ledger.check()
-            self.stack.check()
-            time.sleep(0.02)
 
 
 def measure(guarded: Side, plain: Side, rounds: int, events: int) -> None:
