@@ -200,7 +200,8 @@ class Stack:
     def _stop(self) -> None:
         self._running.unlink(missing_ok=True)
         scraped.place(self.options.run_dir, self.stream.name).unlink(missing_ok=True)
-        self.children.stop(6.0, SERVICES)  # the broker has to answer what they are committing
+        # while they end the broker answers what they commit, and the console takes their last spans
+        self.children.stop(6.0, set(SERVICES) - {CONSOLE})
         self.children.stop(8.0)
         triton.clean(self.folder)
         self._lock.close()

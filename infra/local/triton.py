@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from tritonclient import grpc
-from tritonclient.utils import InferenceServerException
+import grpc
+from tritonclient.grpc import service_pb2 as asked
+from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
 from infra.local.brokers import free_ports
 from infra.local.model_repository import write_models
@@ -91,23 +92,27 @@ def _shared_memory(run_dir: Path) -> str:
 
 
 def wait_ready(address: str, children: Children) -> Triton:
-    """Return once the server and its models answer; ChildDied if it ended, TritonUnavailable after a minute."""
-    client, deadline = grpc.InferenceServerClient(address), time.monotonic() + READY_S
-    while not _ready(client):
-        children.check()
-        if time.monotonic() > deadline:
-            raise TritonUnavailable(f"Triton is not ready after {READY_S} s; see {children.logs / 'triton.log'}")
-        time.sleep(0.1)
-    version = client.get_server_metadata().version
-    models = tuple(sorted(m.name for m in client.get_model_repository_index().models if m.state == "READY"))
-    client.close()
-    return Triton(address, version, models)
+    """Return once the server and its models answer; ChildDied if it ended, TritonUnavailable after a minute.
+
+    Asked without tritonclient's client: when Ctrl-C meets that half made, it prints a traceback at its end.
+    """
+    deadline = time.monotonic() + READY_S
+    with grpc.insecure_channel(address) as channel:
+        server = GRPCInferenceServiceStub(channel)
+        while not _ready(server):
+            children.check()
+            if time.monotonic() > deadline:
+                raise TritonUnavailable(f"Triton is not ready after {READY_S} s; see {children.logs / 'triton.log'}")
+            time.sleep(0.1)
+        version = server.ServerMetadata(asked.ServerMetadataRequest()).version
+        models = server.RepositoryIndex(asked.RepositoryIndexRequest()).models
+    return Triton(address, version, tuple(sorted(model.name for model in models if model.state == "READY")))
 
 
-def _ready(client: grpc.InferenceServerClient) -> bool:
+def _ready(server: GRPCInferenceServiceStub) -> bool:
     try:
-        return bool(client.is_server_ready())
-    except InferenceServerException:
+        return bool(server.ServerReady(asked.ServerReadyRequest()).ready)
+    except grpc.RpcError:
         return False
 
 

@@ -1,13 +1,14 @@
 """`thalweg forget` on a real run's leavings, on Apache Kafka: of the key no byte is left, and all else is as it was."""
 
+import contextlib
 import json
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,7 @@ def left(tmp_path_factory: pytest.TempPathFactory) -> Path:
         run.wait_letters(1)
         table = tables(folder)
         wait(lambda: sum(rows_of(place, KEY) for place in table()) == len(VISITS))
+        wait(lambda: spans_of(folder, VISITS[0]))
     return folder
 
 
@@ -83,11 +85,17 @@ def wait(look: Any) -> None:
         time.sleep(0.5)
 
 
+def spans_of(folder: Path, event_id: str) -> int:
+    with contextlib.closing(sqlite3.connect(folder / "flights" / "data" / "console" / "spans.db")) as store:
+        [found] = store.execute("SELECT count(*) FROM spans WHERE event = ?", (event_id,)).fetchone()
+        return int(found)
+
+
 def tables(folder: Path) -> Any:
     return lambda: [str(path) for path in (folder / "flights" / "data" / "store").glob("flights/examples/*")]
 
 
-@contextmanager
+@contextlib.contextmanager
 def kafka(folder: Path) -> Iterator[str]:
     with Children(folder / "broker-logs") as children:
         broker = brokers.kafka(children, folder / "flights")
@@ -165,7 +173,7 @@ def test_the_run_goes_on_where_it_was(left: Path) -> None:
         assert of_key(left, run.broker) == []
 
 
-@contextmanager
+@contextlib.contextmanager
 def up(folder: Path) -> Iterator[Run]:
     """Start it again on what the run has left."""
     output = folder / "up.txt"
