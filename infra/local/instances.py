@@ -5,7 +5,7 @@ child `features`, or `features-1`, `features-2` where the run starts with more t
 """
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from infra.local.brokers import free_ports
@@ -47,9 +47,10 @@ class Instances:
         environment: Mapping[str, str],
         cwd: Path,
         own: Mapping[str, Mapping[str, str]] | None = None,
+        through: Sequence[str] = (),
     ) -> None:
-        """`own` are variables that one service alone has."""
-        self._own = own or {}
+        """`own` are variables that one service alone has, `through` what Python runs each through: -m cProfile."""
+        self._own, self._through = own or {}, through
         self._children, self._environment, self._cwd = children, environment, cwd
         self._probes: dict[str, str] = {}
         self.changed: Callable[[], None] = lambda: None  # called when one more is there
@@ -76,7 +77,7 @@ class Instances:
         return child
 
     def _start(self, name: str, service: str, number: int) -> Child:
-        argv = [sys.executable, "-m", f"services.{service}"]
+        argv = [sys.executable, *self._through, "-m", f"services.{service}"]
         port = free_ports(1)[0]
         self._probes[name] = f"http://127.0.0.1:{port}"
         environment = {

@@ -53,6 +53,7 @@ class Options:
     settings: Mapping[str, str] = field(default_factory=dict)  # variables of the services, over ours
     guarded: bool = False  # Apache Kafka with TLS, a user for each service, and rules
     otlp: str = CONSOLE  # where everybody's spans go: to the run's own console, `OFF`, or http://127.0.0.1:4318
+    through: tuple[str, ...] = ()  # what Python is to run services through, such as -m cProfile
 
     def __post_init__(self) -> None:
         instances.check(self.instances)
@@ -241,7 +242,7 @@ class Stack:
             **self.options.settings,
         }
         own = {service: access.to_environment(found) for service, found in self._access.items()}
-        self.instances = Instances(self.children, environment, REPOSITORY, own)
+        self.instances = Instances(self.children, environment, REPOSITORY, own, self.options.through)
         self.instances.start(self.options.instances)
 
     def _wait_first_version(self) -> None:
