@@ -20,3 +20,9 @@ def two(tmp_path: Path) -> Place:
 @pytest.fixture
 def pair(tmp_path: Path) -> Place:
     return Place(tmp_path, topics=("left", "right"))
+
+
+@pytest.fixture
+def canary(tmp_path: Path) -> Path:
+    """Return a file that an attack makes, if it comes to run anything."""
+    return tmp_path / "canary"
