@@ -10,7 +10,7 @@ from infra.local.supervision import DEATHS, WITHIN_S
 class Seen:
     """What is known of one container."""
 
-    since: float = 0.0  # its last start
+    since: float = 0.0  # its last start, until it is healthy
     deaths: list[float] = field(default_factory=list)  # the last DEATHS
 
 
@@ -28,8 +28,8 @@ class Following:
                 seen.since = event.at
                 return f"{event.service} starts{' again' if seen.deaths else ''}"
             case "healthy":
-                after = f" after {event.at - seen.since:.0f} s" if seen.since else ""
-                return f"{event.service} is healthy{after}"
+                lasted, seen.since = event.at - seen.since, 0.0
+                return f"{event.service} is healthy {f'after {lasted:.0f} s' if lasted < event.at else 'again'}"
             case "unhealthy":
                 return f"{event.service} fails its health check"
             case "die":

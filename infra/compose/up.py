@@ -160,12 +160,10 @@ def running(containers: Mapping[str, Container], data: Path) -> Running:
 
 def wait_well(project: Project, meanwhile: Callable[[float], None]) -> None:
     """Return when every container is healthy, or ended well where it was to end; EngineError after a while."""
-    deadline, told = time.monotonic() + HEALTHY_S, ""
+    deadline = time.monotonic() + HEALTHY_S
     while ill := sorted(name for name, one in project.containers().items() if not one.well):
-        if (line := ", ".join(ill)) != told:
-            told = line
-            say(f"not healthy yet: {line}")
         if time.monotonic() > deadline:
+            line = ", ".join(ill)
             logs = "\n".join(f"{name}:\n{project.log(name)}" for name in ill)
             raise EngineError(f"not healthy after {HEALTHY_S:.0f} s: {line}\n{logs}")
         meanwhile(2.0)

@@ -1,0 +1,319 @@
+"""`thalweg up --runtime docker`: what it says where it can't be done, and on a real engine a small stack's whole life.
+
+The whole stack is `infra/test-compose`'s. Here its containers are of this machine's own shell: a second each.
+"""
+
+import io
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import docker
+import pytest
+
+from infra.cli import main
+from infra.compose.checks import check
+from infra.compose.composition import ROOT, compose
+from infra.compose.engine import Project
+from infra.local.brokers import free_ports
+from infra.local.stack import read_running
+from tests.kept import HEARS_SIGINT
+
+has_compose = pytest.mark.skipif(shutil.which("docker-compose") is None, reason="docker-compose is not installed")
+
+
+def engine_runs() -> bool:
+    found = shutil.which("docker")
+    return found is not None and subprocess.run([found, "info"], capture_output=True, check=False).returncode == 0
+
+
+needs_engine = pytest.mark.skipif(
+    os.getuid() != 0 or not engine_runs(), reason="needs a Docker engine, and root to kill what it runs"
+)
+
+
+# Where it can't be done
+
+
+def refused(host: str, *before: str) -> str:
+    """Return what a process is told that looks for an engine; in our own the SDK would leave sockets open."""
+    lines = [*before, "try: Project('any')", "except EngineError as error: print(error, end='')"]
+    code = "\n".join(["import os", "from infra.compose.engine import EngineError, Project", *lines])
+    done = python("-c", code, DOCKER_HOST=host, DOCKER_CONFIG="/nonexistent")
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_without_an_engine_it_says_where_none_is(tmp_path: Path) -> None:
+    """No socket, and one behind which nobody listens any more: where it was looked for, and what to do."""
+    none, silent = tmp_path / "none.sock", tmp_path / "silent.sock"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(silent))
+    for host in (f"unix://{none}", f"unix://{silent}"):
+        assert refused(host) == f"no Docker engine answers at {host}: start one, or say where it is in DOCKER_HOST"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="to give a right up one must have it")
+def test_an_engine_that_is_not_open_to_us_is_no_missing_one() -> None:
+    """A socket that we may not open: whom to belong to."""
+    with tempfile.TemporaryDirectory() as folder:
+        host = f"unix://{folder}/engine.sock"
+        assert refused(host, "os.setuid(65534)").startswith(f"{host} is not open to you: join its group (usermod -aG")
+
+
+def test_what_is_no_engine_is_told_in_a_line(tmp_path: Path) -> None:
+    """What answers and is no engine, and an address that is none, come as one line of ours."""
+    place = tmp_path / "other.sock"
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(place))
+        other.listen()
+
+        def answer() -> None:
+            with other.accept()[0] as client:
+                client.recv(4096)
+                client.sendall(b"HTTP/1.1 500 No\r\nContent-Length: 7\r\n\r\nsome\nno")
+
+        answering = threading.Thread(target=answer, daemon=True)
+        answering.start()
+        for host in (f"unix://{place}", "nonsense"):
+            said = refused(host)
+            assert said.startswith(f"the Docker engine at {host}: ")
+            assert "\n" not in said
+        answering.join(10)
+
+
+def test_without_docker_compose_it_says_what_to_install(tmp_path: Path) -> None:
+    """The command ends with 1 and a line on what to install, without a traceback."""
+    done = python("-m", "infra.cli", "up", "--runtime", "docker", "--run-dir", str(tmp_path), PATH=str(tmp_path))
+    said = "\nthalweg: docker-compose is missing; install it with: apt-get install docker-compose\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        (("--runtime", "docker", "--broker", "kafka", "--partitions", "5"), "--partitions, --broker"),
+        (("--runtime", "docker", "--instances", "features=2"), "--instances"),
+        (("--runtime", "docker", "--guarded"), "--guarded"),
+        (("--compose-file", "compose.yaml"), "--compose-file"),
+    ],
+)
+def test_an_option_of_the_other_runtime_is_refused_by_name(
+    given: tuple[str, ...], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What would be left undone is refused, by name."""
+    handler = signal.getsignal(signal.SIGTERM)
+    assert main(["up", *given]) == 1
+    signal.signal(signal.SIGTERM, handler)
+    said = capsys.readouterr().err
+    assert f"thalweg: {named}" in said
+    assert "is of --runtime docker" in said or "of --runtime local" in said
+
+
+# What docker-compose makes of the files
+
+
+@has_compose
+def test_what_starts_behind_what(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the files and the settings: who starts, behind whom, of which image, where; a variable goes before .env."""
+    monkeypatch.setenv("CONSOLE_PORT", "8765")
+    found = compose([ROOT / "compose.yaml", ROOT / "infra/compose.local.yaml"], "electricity")
+    assert (found.project, found.stream) == (os.environ.get("COMPOSE_PROJECT_NAME", "thalweg"), "electricity")
+    assert found.services["labels"]["environment"]["THALWEG_STREAM"] == "electricity"
+    assert found.before("inference") == {"kafka", "prepare", "triton"}
+    assert found.before("kafka") == set()
+    assert {image.partition(":")[0] for image in found.images} == {
+        f"thalweg/{name}" for name in ("services", "trainer", "triton", "standins")
+    }
+    assert found.ports[8765] == "console"
+    assert found.named(8765) == "CONSOLE_PORT"
+    assert "kafka-2" not in found.services
+    assert found.lacking == []  # who reads secrets is left out
+
+
+@has_compose
+def test_a_profile_has_more_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What stands behind a profile starts where the profile is asked for, and what reads no secret needs none."""
+    monkeypatch.setenv("COMPOSE_PROFILES", "three-nodes")
+    found = compose()
+    assert {"kafka-2", "kafka-3"} <= set(found.services)
+    assert "triton-gpu" not in found.services
+    assert {path.name for path in found.secrets.values()} >= {path.name for path in found.lacking}
+
+
+# A small stack, on a real engine
+
+SHELL = ("sh", "sleep", "cat", "mkdir")
+STACK = """
+x-one: &one
+  image: ${TINY}
+  restart: unless-stopped
+services:
+  kafka:
+    <<: *one
+    command: [sh, -c, "trap 'exit 0' TERM; sleep 1; mkdir /well; while :; do sleep 0.1; done"]
+    ports: ["127.0.0.1:${KAFKA_PORT}:9094"]
+    healthcheck: {test: [CMD, sh, -c, "cd /well"], interval: 1s}
+  prepare:
+    <<: *one
+    restart: "no"
+    environment: {TOKENS: '{"reading": "r", "acting": "shown-once", "key": "k"}'}
+    command: [sh, -c, 'mkdir -p /data/console; echo "$$TOKENS" > /data/console/tokens.json']
+    volumes: ["data:/data"]
+  console: &waits
+    <<: *one
+    command: [sh, -c, "trap 'exit 0' TERM; echo was here; while :; do sleep 0.1; done"]
+    environment:
+      THALWEG_CONSOLE_SERVICES: ingestion=http://ingestion:8080,inference=http://inference:9100
+      THALWEG_INFERENCE_TRITON: inference:8001
+    ports: ["127.0.0.1:${CONSOLE_PORT}:8090"]
+    volumes: ["data:/data"]
+    depends_on: {kafka: {condition: service_healthy}, prepare: {condition: service_completed_successfully}}
+  ingestion:
+    <<: *waits
+    ports: ["127.0.0.1:${INGESTION_PORT}:8080"]
+  inference:
+    <<: *waits
+    ports: []
+volumes: {data: {}}
+"""
+
+
+class Small:
+    """A stack of shells in a project of its own."""
+
+    def __init__(self, folder: Path, engine: docker.DockerClient) -> None:
+        self.name, self.run_dir, self.output = f"small-{os.getpid()}", folder / "run", folder / "output.txt"
+        self.image = f"small-shell:{os.getpid()}"
+        engine.api.import_image_from_data(shell(), repository="small-shell", tag=str(os.getpid()))
+        self.file = folder / "compose.yaml"
+        self.file.write_text(STACK)
+        self.ports = dict(zip(("INGESTION", "CONSOLE", "KAFKA"), free_ports(3), strict=True))
+        ports = {f"{name}_PORT": str(port) for name, port in self.ports.items()}
+        self.environment = {**os.environ, **ports, "COMPOSE_PROJECT_NAME": self.name, "TINY": self.image}
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        told = ["--runtime", "docker", "--compose-file", str(self.file), "--run-dir", str(self.run_dir)]
+        argv = [sys.executable, "-c", HEARS_SIGINT, sys.executable, "-m", "infra.cli", "up", *told]
+        with self.output.open("wb") as output:
+            self.process = subprocess.Popen(
+                argv, stdout=output, stderr=subprocess.STDOUT, env=self.environment, cwd=ROOT
+            )
+
+    def end(self, number: int = signal.SIGINT) -> int:
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(60)
+
+    @property
+    def said(self) -> str:
+        return self.output.read_text()
+
+    def wait_said(self, *patterns: str) -> None:
+        """Wait until they were all said, in this order."""
+        end = time.monotonic() + 90
+        while not re.search(".*".join(patterns), self.said, re.DOTALL):
+            assert self.process is not None
+            assert self.process.poll() is None, self.said
+            assert time.monotonic() < end, f"no {patterns}:\n{self.said}"
+            time.sleep(0.1)
+
+
+def shell() -> bytes:
+    """Return what a shell of this machine needs, as a file system."""
+    programs = [str(shutil.which(name)) for name in SHELL]
+    linked = subprocess.run([str(shutil.which("ldd")), *programs], capture_output=True, text=True, check=True).stdout
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", dereference=True) as tar:
+        for program in programs:
+            tar.add(program, f"bin/{Path(program).name}")
+        for library in sorted(set(re.findall(r"(/\S+) \(0x", linked))):
+            tar.add(library)
+    return packed.getvalue()
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Small]:
+    engine = docker.from_env()
+    stack = Small(tmp_path, engine)
+    yield stack
+    if stack.process is not None and stack.process.poll() is None:
+        stack.end(signal.SIGKILL)
+    mine = {"label": f"com.docker.compose.project={stack.name}"}
+    for container in engine.containers.list(all=True, filters=mine):
+        container.remove(force=True)
+    for network in engine.networks.list(filters=mine):
+        network.remove()
+    for volume in engine.volumes.list(filters=mine):
+        volume.remove()
+    engine.images.remove(stack.image)
+    engine.close()
+
+
+@has_compose
+@needs_engine
+def test_a_stack_is_followed_from_its_start_to_its_end(small: Small) -> None:
+    """Health and death are said as they happen, others are told where it answers; Ctrl-C leaves the volumes alone."""
+    small.start()
+    small.wait_said(
+        "kafka starts", "kafka is healthy after", "all 5 containers are well", "flights is up", "console: .*\n"
+    )
+    assert small.said.index("prepare has ended well") < small.said.index("inference starts")
+    assert f"console: http://127.0.0.1:{small.ports['CONSOLE']}/#token=shown-once\n" in small.said
+    told = read_running(small.run_dir, "flights")
+    assert told is not None
+    assert (told.broker, told.ingestion) == (
+        f"127.0.0.1:{small.ports['KAFKA']}",
+        f"http://127.0.0.1:{small.ports['INGESTION']}",
+    )
+    assert re.fullmatch(r"http://\d+\.\d+\.\d+\.\d+:9100", told.services["inference"])
+    project = Project(small.name)
+    project.kill("inference")
+    small.wait_said("inference exited with code 137", "inference said last:\nwas here", "inference starts again")
+    assert small.end() == 130
+    assert re.search("inference has stopped.*kafka has stopped.*down --volumes\n", small.said, re.DOTALL), small.said
+    assert (project.containers(), read_running(small.run_dir, "flights")) == ({}, None)
+    assert project.volume("data") is not None
+    project.close()
+    small.start()
+    small.wait_said("all 5 containers are well", "console: .*\n")
+    assert "#token" not in small.said
+    assert small.end(signal.SIGTERM) == 130
+
+
+@has_compose
+@needs_engine
+def test_what_would_fail_is_said_before_anything_starts(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A port that is taken is named with its service and setting, and so is an image of ours that was not built."""
+    for name, value in small.environment.items():
+        monkeypatch.setenv(name, value)
+    project = Project(small.name)
+    check(compose([small.file]), project)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", small.ports["CONSOLE"]))
+        other.listen()
+        with pytest.raises(ValueError, match=rf"port {small.ports['CONSOLE']}, of console, .* CONSOLE_PORT="):
+            check(compose([small.file]), project)
+    monkeypatch.setenv("TINY", "thalweg/services:never")
+    with pytest.raises(ValueError, match=r"no thalweg/services:never; build images with: infra/images/build$"):
+        check(compose([small.file]), project)
+    assert project.containers() == {}
+    project.close()
+
+
+def python(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    more = {**os.environ, **environment}
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=ROOT, env=more, capture_output=True, text=True, timeout=60, check=False
+    )
