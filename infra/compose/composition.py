@@ -42,7 +42,8 @@ class Composition:
     @property
     def ports(self) -> dict[int, str]:
         """Return which service is to answer on which port of this machine."""
-        return {_published(port): name for name, one in self.services.items() for port in one.get("ports", ())}
+        told = ((name, _published(port)) for name, one in self.services.items() for port in one.get("ports", ()))
+        return {port: name for name, port in told if port}
 
     @property
     def lacking(self) -> list[Path]:
@@ -84,8 +85,8 @@ def _lines(path: Path) -> dict[str, str]:
 
 
 def _published(port: str | Mapping[str, Any]) -> int:
-    """Return the port on this machine of `127.0.0.1:8080:8080/tcp`, which newer versions take apart."""
-    return int(port.split(":")[-2] if isinstance(port, str) else port["published"])
+    """Return the port on this machine of `127.0.0.1:8080:8080/tcp`, which newer versions take apart; 0 if it is any."""
+    return int(f"0:{port}".split(":")[-2] if isinstance(port, str) else port.get("published", 0))
 
 
 def _secret(one: str | Mapping[str, Any]) -> str:

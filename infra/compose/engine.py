@@ -55,7 +55,6 @@ class Event:
     """What became of a container; `at` is seconds since 1970, by the engine's clock."""
 
     service: str
-    id: str
     what: str  # one of TOLD; of health_status the status: healthy or unhealthy
     at: float
     exit_code: int = 0
@@ -126,7 +125,7 @@ class Project:
 
     def lacks(self, images: Collection[str]) -> list[str]:
         """Return which of the images the engine has not got."""
-        return [image for image in sorted(set(images)) if not self._has(image)]
+        return [image for image in sorted(images) if not self._has(image)]
 
     def volume(self, name: str) -> str | None:
         """Return where the engine keeps a volume of the project on its machine; None if there is none."""
@@ -144,9 +143,11 @@ class Project:
             stream = self._client.events(decode=True, filters=wanted)
 
         def listen() -> None:
-            for one in stream:
-                told.put(_event(one))
-            told.put(None)
+            try:
+                for one in stream:
+                    told.put(_event(one))
+            finally:
+                told.put(None)
 
         threading.Thread(target=listen, daemon=True, name="the engine's events").start()
         return told
@@ -189,7 +190,7 @@ def _container(one: Mapping[str, Any]) -> Container:
 def _event(one: Mapping[str, Any]) -> Event:
     told = one["Actor"]["Attributes"]
     what = one["Action"].removeprefix("health_status: ")
-    return Event(told[SERVICE], one["Actor"]["ID"], what, one["timeNano"] / 1e9, int(told.get("exitCode", 0)))
+    return Event(told[SERVICE], what, one["timeNano"] / 1e9, int(told.get("exitCode", 0)))
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from infra.local.supervision import DEATHS, WITHIN_S
 
 
 def told(following: Following, *events: tuple[str, float, int]) -> list[str]:
-    return [following.tell(Event("features", "1", what, at, code)) for what, at, code in events]
+    return [following.tell(Event("features", what, at, code)) for what, at, code in events]
 
 
 def test_a_life_is_told() -> None:
@@ -56,5 +56,5 @@ def test_another_containers_deaths_are_its_own() -> None:
     following = Following()
     for n in range(DEATHS):
         for service in (f"a{n}", f"b{n}"):
-            following.tell(Event(service, "1", "die", float(n), 1))
+            following.tell(Event(service, "die", float(n), 1))
             assert not following.hopeless(service)
