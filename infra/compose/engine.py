@@ -107,11 +107,13 @@ class Project:
             raise EngineError(f"{service}: {said.decode(errors='replace').strip()}")
         return str(said.decode())
 
-    def log(self, service: str, lines: int = 15, until: float | None = None) -> str:
-        """Return its last lines, none of them later than a time; nothing if it is gone already."""
+    def log(self, service: str, lines: int = 15, since: float | None = None, until: float | None = None) -> str:
+        """Return its last lines, those between two times if any are given; nothing if it is gone already."""
         with _ours():
             try:
-                return str(self._of(service).logs(tail=lines, until=until).decode(errors="replace")).rstrip()
+                return str(
+                    self._of(service).logs(tail=lines, since=since, until=until).decode(errors="replace")
+                ).rstrip()
             except NotFound:
                 return ""
 

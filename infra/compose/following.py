@@ -10,7 +10,7 @@ from infra.local.supervision import DEATHS, WITHIN_S
 class Seen:
     """What is known of one container."""
 
-    since: float = 0.0  # its last start, until it is healthy
+    began: float | None = None  # its last start, in seconds since 1970, until it is healthy
     deaths: list[float] = field(default_factory=list)  # the last DEATHS
 
 
@@ -25,11 +25,12 @@ class Following:
         seen = self._seen.setdefault(event.service, Seen())
         match event.what:
             case "start":
-                seen.since = event.at
+                seen.began = event.at
                 return f"{event.service} starts{' again' if seen.deaths else ''}"
             case "healthy":
-                lasted, seen.since = event.at - seen.since, 0.0
-                return f"{event.service} is healthy {f'after {lasted:.0f} s' if lasted < event.at else 'again'}"
+                when = "again" if seen.began is None else f"after {event.at - seen.began:.0f} s"
+                seen.began = None
+                return f"{event.service} is healthy {when}"
             case "unhealthy":
                 return f"{event.service} fails its health check"
             case "die":
@@ -39,6 +40,10 @@ class Following:
                 return f"{event.service} exited with code {event.exit_code}"
         words = {"oom": "ran out of memory", "pause": "is paused", "unpause": "goes on"}
         return f"{event.service} {words[event.what]}"
+
+    def before(self, service: str) -> float | None:
+        """Return when it died before its last death: what it said since then, it said in its last life."""
+        return next(iter(self._seen[service].deaths[-2:-1]), None)
 
     def hopeless(self, service: str) -> bool:
         """Whether a container dies over and over: it has a fault that a restart does not heal."""

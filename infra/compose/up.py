@@ -86,7 +86,7 @@ class Stack:
             self._tell_commands()
 
     def _bury(self, event: Event) -> None:
-        if last := self._project.log(event.service, until=event.at):
+        if last := self._project.log(event.service, since=self._following.before(event.service), until=event.at):
             print(f"{event.service} said last:\n{last}", flush=True)
         if self._following.hopeless(event.service):
             raise ChildDied(f"{DEATHS} deaths of {event.service} within {WITHIN_S:.0f} s: a restart does not heal it")

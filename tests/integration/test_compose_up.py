@@ -16,6 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import docker
@@ -27,6 +28,7 @@ from infra.compose.composition import ROOT, compose
 from infra.compose.engine import Project
 from infra.local.brokers import free_ports
 from infra.local.stack import read_running
+from infra.local.supervision import DEATHS
 from tests.kept import HEARS_SIGINT
 
 has_compose = pytest.mark.skipif(shutil.which("docker-compose") is None, reason="docker-compose is not installed")
@@ -203,8 +205,9 @@ class Small:
         self.environment = {**os.environ, **ports, "COMPOSE_PROJECT_NAME": self.name, "TINY": self.image}
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        told = ["--runtime", "docker", "--compose-file", str(self.file), "--run-dir", str(self.run_dir)]
+    def start(self, *over: Path) -> None:
+        files = [word for path in (self.file, *over) for word in ("--compose-file", str(path))]
+        told = ["--runtime", "docker", *files, "--run-dir", str(self.run_dir)]
         argv = [sys.executable, "-c", HEARS_SIGINT, sys.executable, "-m", "infra.cli", "up", *told]
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
@@ -278,14 +281,15 @@ def test_a_stack_is_followed_from_its_start_to_its_end(small: Small) -> None:
         f"http://127.0.0.1:{small.ports['INGESTION']}",
     )
     assert re.fullmatch(r"http://\d+\.\d+\.\d+\.\d+:9100", told.services["inference"])
-    project = Project(small.name)
-    project.kill("inference")
-    small.wait_said("inference exited with code 137", "inference said last:\nwas here", "inference starts again")
-    assert small.end() == 130
-    assert re.search("inference has stopped.*kafka has stopped.*down --volumes\n", small.said, re.DOTALL), small.said
-    assert (project.containers(), read_running(small.run_dir, "flights")) == ({}, None)
-    assert project.volume("data") is not None
-    project.close()
+    with closing(Project(small.name)) as project:
+        project.kill("inference")
+        small.wait_said("inference exited with code 137", "inference said last:\nwas here", "inference starts again")
+        assert small.end() == 130
+        assert re.search("inference has stopped.*kafka has stopped.*down --volumes\n", small.said, re.DOTALL), (
+            small.said
+        )
+        assert (project.containers(), read_running(small.run_dir, "flights")) == ({}, None)
+        assert project.volume("data") is not None
     small.start()
     small.wait_said("all 5 containers are well", "console: .*\n")
     assert "#token" not in small.said
@@ -298,18 +302,34 @@ def test_what_would_fail_is_said_before_anything_starts(small: Small, monkeypatc
     """A port that is taken is named with its service and setting, and so is an image of ours that was not built."""
     for name, value in small.environment.items():
         monkeypatch.setenv(name, value)
-    project = Project(small.name)
-    check(compose([small.file]), project)
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", small.ports["CONSOLE"]))
-        other.listen()
-        with pytest.raises(ValueError, match=rf"port {small.ports['CONSOLE']}, of console, .* CONSOLE_PORT="):
-            check(compose([small.file]), project)
-    monkeypatch.setenv("TINY", "thalweg/services:never")
-    with pytest.raises(ValueError, match=r"no thalweg/services:never; build images with: infra/images/build$"):
+    with closing(Project(small.name)) as project:
         check(compose([small.file]), project)
-    assert project.containers() == {}
-    project.close()
+        with socket.socket() as other:
+            other.bind(("127.0.0.1", small.ports["CONSOLE"]))
+            other.listen()
+            with pytest.raises(ValueError, match=rf"port {small.ports['CONSOLE']}, of console, .* CONSOLE_PORT="):
+                check(compose([small.file]), project)
+        monkeypatch.setenv("TINY", "thalweg/services:never")
+        with pytest.raises(ValueError, match=r"no thalweg/services:never; build images with: infra/images/build$"):
+            check(compose([small.file]), project)
+        assert project.containers() == {}
+
+
+@has_compose
+@needs_engine
+def test_what_dies_over_and_over_ends_the_run(small: Small, tmp_path: Path) -> None:
+    """A container that no restart heals is named with its exit code and what each life of it said; all is stopped."""
+    over = tmp_path / "over.yaml"
+    over.write_text("services: {inference: {command: [sh, -c, 'echo not today; exit 3']}}")
+    small.start(over)
+    assert small.process is not None
+    assert small.process.wait(90) == 1
+    told = re.findall(r"inference exited with code 3\ninference said last:\n((?:not today\n)*)", small.said)
+    assert told == ["not today\n"] * DEATHS, small.said
+    assert f"thalweg: {DEATHS} deaths of inference within" in small.said
+    assert "Traceback" not in small.said
+    with closing(Project(small.name)) as project:
+        assert project.containers() == {}
 
 
 def python(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":

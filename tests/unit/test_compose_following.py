@@ -48,6 +48,7 @@ def test_what_dies_over_and_over_is_given_up(apart: float, given_up: bool) -> No
     for n in range(DEATHS):
         assert not (n and following.hopeless("features"))
         told(following, ("die", 1000.0 + n * apart, 1))
+        assert following.before("features") == (1000.0 + (n - 1) * apart if n else None)
     assert following.hopeless("features") is given_up
 
 
