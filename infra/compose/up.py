@@ -21,10 +21,12 @@ from infra.compose.following import Following
 from infra.images.first_key import FIRST
 from infra.local.processes import Child, ChildDied
 from infra.local.stack import Running, claim
+from infra.local.status import ask
 from infra.local.supervision import DEATHS, WITHIN_S
 from services.console.access import Tokens
 
 HEALTHY_S = 180.0  # once everything was started
+READY_S = 120.0  # once everything is healthy
 OUTSIDE, DOOR, PAGE = 9094, 8080, 8090  # ports in the containers: Kafka's for this machine, ingestion's, the console's
 TOKENS, KEY = "/data/console/tokens.json", f"/data/ingestion/{FIRST}"
 STOPS_AT_ONCE = 8
@@ -54,7 +56,7 @@ class Stack:
         self._up = False
 
     def start(self) -> None:
-        """Return when everything is healthy, and was said to be up."""
+        """Return when everything is healthy and ready, and was said to be up."""
         new = self._project.volume("data") is None
         self._told = self._project.events()
         argv = [*self._composition.argv, "up", "--detach"]
@@ -69,7 +71,21 @@ class Stack:
             raise ChildDied(child.death)
         wait_well(self._project, self.hear)
         self._up = True
+        self._wait_ready()
         self._say_up(self._tell_commands(), new=new)
+
+    def _wait_ready(self) -> None:
+        """Wait until an event is answered as fast as it ever will be; not for who can't be asked from here."""
+        deadline = time.monotonic() + READY_S
+        while waiting := self._waiting():
+            if time.monotonic() > deadline:
+                say(f"not ready yet, which thalweg status says more about: {', '.join(waiting)}")
+                return
+            self.hear(1.0)
+
+    def _waiting(self) -> list[str]:
+        reports = {name: ask(url) for name, url in self._tell_commands().services.items()}
+        return [name for name, report in reports.items() if report is not None and not report.ready]
 
     def hear(self, seconds: float) -> None:
         """Say what the engine tells next, if it does within a while."""

@@ -217,7 +217,7 @@ class Small:
     def end(self, number: int = signal.SIGINT) -> int:
         assert self.process is not None
         self.process.send_signal(number)
-        return self.process.wait(60)
+        return self.process.wait(120)
 
     @property
     def said(self) -> str:
@@ -264,6 +264,7 @@ def small(tmp_path: Path) -> Iterator[Small]:
     engine.close()
 
 
+@pytest.mark.timeout(400)
 @has_compose
 @needs_engine
 def test_a_stack_is_followed_from_its_start_to_its_end(small: Small) -> None:
@@ -280,6 +281,7 @@ def test_a_stack_is_followed_from_its_start_to_its_end(small: Small) -> None:
         f"127.0.0.1:{small.ports['KAFKA']}",
         f"http://127.0.0.1:{small.ports['INGESTION']}",
     )
+    assert "shown-once" not in (small.run_dir / "flights" / "running.json").read_text()
     assert re.fullmatch(r"http://\d+\.\d+\.\d+\.\d+:9100", told.services["inference"])
     with closing(Project(small.name)) as project:
         project.kill("inference")
@@ -315,6 +317,7 @@ def test_what_would_fail_is_said_before_anything_starts(small: Small, monkeypatc
         assert project.containers() == {}
 
 
+@pytest.mark.timeout(400)
 @has_compose
 @needs_engine
 def test_what_dies_over_and_over_ends_the_run(small: Small, tmp_path: Path) -> None:
@@ -323,7 +326,7 @@ def test_what_dies_over_and_over_ends_the_run(small: Small, tmp_path: Path) -> N
     over.write_text("services: {inference: {command: [sh, -c, 'echo not today; exit 3']}}")
     small.start(over)
     assert small.process is not None
-    assert small.process.wait(90) == 1
+    assert small.process.wait(180) == 1
     told = re.findall(r"inference exited with code 3\ninference said last:\n((?:not today\n)*)", small.said)
     assert told == ["not today\n"] * DEATHS, small.said
     assert f"thalweg: {DEATHS} deaths of inference within" in small.said
@@ -335,5 +338,5 @@ def test_what_dies_over_and_over_ends_the_run(small: Small, tmp_path: Path) -> N
 def python(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
     more = {**os.environ, **environment}
     return subprocess.run(
-        [sys.executable, *arguments], cwd=ROOT, env=more, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, *arguments], cwd=ROOT, env=more, capture_output=True, text=True, timeout=120, check=False
     )
