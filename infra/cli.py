@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from infra.commands import (
     acls,
@@ -23,6 +24,9 @@ from infra.commands import (
     train,
     verify,
 )
+from infra.compose.composition import FILES, NotComposed, compose
+from infra.compose.engine import EngineError
+from infra.compose.up import up
 from infra.local import demo, instances
 from infra.local.brokers import BrokerUnavailable
 from infra.local.processes import ChildDied
@@ -34,8 +38,13 @@ from services.runtime.errors import ThalwegError
 from services.runtime.logs import masked
 from services.runtime.stream import load_stream
 
-EXPECTED = (ThalwegError, BrokerUnavailable, TritonUnavailable, ChildDied, NoSource, AlreadyUp, ValueError)
+EXPECTED = (
+    *(ThalwegError, BrokerUnavailable, TritonUnavailable, ChildDied, NoSource, AlreadyUp, ValueError),
+    *(EngineError, NotComposed),
+)
+LOCAL = ("partitions", "broker", "brokers", "guarded", "instances", "otlp", "schemas")  # options of the local runtime
 INTERRUPTED = 130
+FLIGHTS = "flights"
 SPEED = """seconds of event time a second (the stream's own); max: as fast as it is taken, but not while a version of
 the batch model is trained"""
 
@@ -70,10 +79,14 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--flip-after", type=_count, metavar="N", help=flip)
     show.add_argument("--keep", action="store_true", help="stay up afterwards, until Ctrl-C")
     show.set_defaults(run=_demo)
-    up = commands.add_parser("up", help="run a stream until Ctrl-C; a part that dies is named and started again")
-    _add_stack(up)
-    up.set_defaults(run=_up)
-    for command in (show, up):
+    run = commands.add_parser("up", help="run a stream until Ctrl-C; a part that dies is named and started again")
+    _add_stack(run)
+    runtime = "local: processes of this machine; docker: the containers of compose.yaml (local)"
+    run.add_argument("--runtime", choices=("local", "docker"), default="local", help=runtime)
+    laid = "of --runtime docker, may be given again: laid over those before (compose.yaml)"
+    run.add_argument("--compose-file", type=Path, action="append", metavar="FILE", help=laid)
+    run.set_defaults(run=_up, stream=None, usual=run.get_default)
+    for command in (show, run):
         command.add_argument("--run-dir", type=Path, default=REPOSITORY / ".run", help="where runs keep data and logs")
         command.add_argument(
             "--schemas", type=Path, default=REPOSITORY / "schemas", help="the folder of stream folders"
@@ -98,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_stack(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--stream", default="flights", metavar="S", help="a folder under schemas/ (flights)")
+    parser.add_argument("--stream", default=FLIGHTS, metavar="S", help=f"a folder under schemas/ ({FLIGHTS})")
     parser.add_argument("--partitions", type=_count, default=3, metavar="P", help="partitions of a topic (3)")
     parser.add_argument("--broker", default="embedded", metavar="embedded|kafka|HOST:PORT", help="which log (embedded)")
     parser.add_argument("--brokers", type=int, choices=(1, 3), default=1, help="nodes of --broker kafka (1)")
@@ -127,7 +140,7 @@ def _speed(text: str) -> float:
 
 def _options(given: argparse.Namespace, *, fresh: bool) -> Options:
     counts = instances.parse(given.instances) if given.instances else {}
-    parts = given.stream, given.partitions, given.broker, given.run_dir, fresh, given.brokers, counts
+    parts = given.stream or FLIGHTS, given.partitions, given.broker, given.run_dir, fresh, given.brokers, counts
     return Options(*parts, guarded=given.guarded, otlp=given.otlp)
 
 
@@ -139,7 +152,11 @@ def _demo(given: argparse.Namespace) -> int:
 
 
 def _up(given: argparse.Namespace) -> int:
-    stream = load_stream(given.schemas, given.stream)
+    if given.runtime == "docker":
+        _up_in_containers(given)
+    if given.compose_file:
+        raise ValueError("--compose-file is of --runtime docker")
+    stream = load_stream(given.schemas, given.stream or FLIGHTS)
     with Stack(_options(given, fresh=given.broker == "embedded"), stream, given.schemas) as stack:
         print(
             f"{stream.name} is up: broker {stack.broker.address}, POST to"
@@ -151,6 +168,12 @@ def _up(given: argparse.Namespace) -> int:
         while True:
             supervisor.check()
             time.sleep(0.2)
+
+
+def _up_in_containers(given: argparse.Namespace) -> NoReturn:
+    if refused := [f"--{name}" for name in LOCAL if getattr(given, name) != given.usual(name)]:
+        raise ValueError(f"{', '.join(refused)}: of --runtime local; what containers are told stands in .env")
+    up(compose(given.compose_file or FILES, given.stream), given.run_dir)
 
 
 if __name__ == "__main__":

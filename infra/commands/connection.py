@@ -57,12 +57,12 @@ def connect(given: argparse.Namespace) -> tuple[Stream, Settings]:
     running = read_running(given.run_dir, stream.name)
     if given.broker:  # the environment says what lets us in, as it does to services
         settings = access.settings(given.broker, access.from_environment(os.environ))
+        settings = replace(settings, data=given.run_dir / stream.name / "data")
     elif running:
         settings = running.settings(stream.name)
     else:
         raise ValueError(f"no run of {stream.name} is up here; start one (thalweg up) or name its --broker HOST:PORT")
-    data = given.run_dir / stream.name / "data"
-    return stream, replace(settings, stream=stream.name, schemas=given.schemas, data=data)
+    return stream, replace(settings, stream=stream.name, schemas=given.schemas)
 
 
 class Progress:

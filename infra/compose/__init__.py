@@ -1,1 +1,1 @@
-"""The stack in containers: its files, and the trial of it that `infra/test-compose` runs."""
+"""The stack in containers: `thalweg up --runtime docker`, and the trial of it that `infra/test-compose` runs."""

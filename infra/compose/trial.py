@@ -14,7 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from infra.compose.containers import Container, Project
+from infra.compose.engine import Project
+from infra.compose.up import say, wait_well
 from infra.images.first_key import FIRST
 from infra.local.ledger import Ledger
 from infra.local.progress import Progress
@@ -24,7 +25,6 @@ from services.runtime.stream import load_stream
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 PAUSED_S = 12.0  # a consumer's session lasts six: its group goes on without it, and it must be refused when it wakes
-HEALTHY_S = 180.0
 STALL_S = 120.0  # without any progress for so long, what is missing is called missing
 SLICE = 500  # records a request holds: there is an instant for each fault
 
@@ -76,7 +76,7 @@ def main(project: Project, events: int) -> bool:
     name, door = os.environ["STREAM"], f"http://127.0.0.1:{os.environ['INGESTION_PORT']}"
     settings = Settings(stream=name, broker=f"127.0.0.1:{os.environ['KAFKA_PORT']}")
     stream = load_stream(SCHEMAS, name)
-    wait_healthy(project)
+    wait_well(project, time.sleep)
     logging.getLogger("librdkafka").setLevel(logging.CRITICAL)  # that its broker was killed is no news to the ledger
     ledger = Ledger(settings, stream, everything=True)
     try:
@@ -94,7 +94,7 @@ def main(project: Project, events: int) -> bool:
         progress.close()
     finally:
         ledger.close()
-    wait_healthy(project)
+    wait_well(project, time.sleep)
     return report(project, ledger, sent)
 
 
@@ -108,26 +108,6 @@ def await_rest(ledger: Ledger, sent: Sent, faults: Faults, between: Callable[[],
         ledger.check()
         between()
         time.sleep(0.1)
-
-
-def wait_healthy(project: Project) -> None:
-    """Return when every container is healthy, or ended well where it was to end; RuntimeError after a while."""
-    deadline, told = time.monotonic() + HEALTHY_S, ""
-    while ill := sorted(name for name, one in project.containers().items() if not well(one)):
-        if (line := ", ".join(ill)) != told:
-            told = line
-            say(f"not healthy yet: {line}")
-        if time.monotonic() > deadline:
-            logs = "\n".join(f"{name}:\n{project.log(name)}" for name in ill)
-            raise RuntimeError(f"not healthy after {HEALTHY_S:.0f} s: {line}\n{logs}")
-        time.sleep(2)
-    say(f"all {len(project.containers())} containers are well")
-
-
-def well(one: Container) -> bool:
-    if one.status == "exited":
-        return one.exit_code == 0
-    return one.status == "running" and one.health in ("healthy", "")
 
 
 def report(project: Project, ledger: Ledger, sent: Sent) -> bool:
@@ -149,10 +129,6 @@ def report(project: Project, ledger: Ledger, sent: Sent) -> bool:
     say(f"started again by the engine: {restarted}; root, or with a root file system to write: {exposed or 'none'}")
     wrong = counts["missing"] + counts["duplicates"] + counts["dead_letters"] + unlabelled + twice
     return not wrong and not exposed
-
-
-def say(line: str) -> None:
-    print(f"{time.strftime('%H:%M:%S')}  {line}", flush=True)
 
 
 if __name__ == "__main__":

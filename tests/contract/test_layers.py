@@ -1,6 +1,7 @@
 """Who imports whom, read from the syntax trees: nothing of ours is run here, but for two subprocesses that say so."""
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -189,6 +190,14 @@ def test_nothing_below_imports_the_launcher_or_tests() -> None:
         assert not tops(path) & {"infra", "tests", "pytest", "hypothesis"}, path
     for path in files("infra"):
         assert not tops(path) & {"tests", "pytest", "hypothesis"}, path
+
+
+def test_the_containers_engine_is_spoken_to_in_one_place() -> None:
+    """Docker's SDK is imported by infra/compose/engine.py alone, and nobody calls the engine's own client."""
+    ours = files("services", "infra", "loadtests", "schemas")
+    assert [path for path in ours if "docker" in tops(path)] == [ROOT / "infra/compose/engine.py"]
+    called = re.compile(r"""which\(["']docker["']\)|["']docker["'],""")
+    assert [path for path in ours if called.search(path.read_text())] == []
 
 
 def test_imports_show_in_the_syntax_tree() -> None:

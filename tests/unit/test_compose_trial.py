@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from infra.compose import trial
-from infra.compose.containers import Container
-from infra.compose.trial import Faults, well
+from infra.compose.engine import Container
+from infra.compose.trial import Faults
 
 RUNNING = Container("1", "running", "healthy", 0, 0, 1, "1:1", read_only=True)
 
@@ -60,4 +60,4 @@ def test_each_fault_comes_once_and_the_paused_wakes(monkeypatch: pytest.MonkeyPa
 )
 def test_who_is_well(change: dict[str, object], good: bool) -> None:  # noqa: FBT001
     """A container is well that runs and does not say otherwise, or that had an end and came to it."""
-    assert well(replace(RUNNING, **change)) is good  # type: ignore[arg-type]
+    assert replace(RUNNING, **change).well is good  # type: ignore[arg-type]
