@@ -31,7 +31,7 @@ GATHER_S = 0.25
 ANSWER_S = 5.0
 PAUSE_S = 1.0
 NEWEST = {"summaries": 20_000, "dead-letter": 2_000}  # records that are read of these at a start
-SCORED = 4  # summaries of `scored` of a batch that are folded: distributions need no more
+SCORED = 16  # summaries of `scored` of a batch that are folded: distributions need no more
 SAID = b"scored"  # in the head of a summary's bytes, its tag
 LIMITS = {  # nobody waits for a picture as for a prediction: few fetches, of much
     "queued.max.messages.kbytes": 4096,

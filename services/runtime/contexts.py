@@ -18,7 +18,9 @@ TRACESTATE = "tracestate"
 TRACES = "thalweg-traces"
 SAMPLED = 1  # the flag
 _FORM = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
-_MEMBER = re.compile(r"([a-z0-9][a-z0-9_\-*/@]{0,255})=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]")
+_MEMBER = re.compile(
+    r"([a-z0-9][a-z0-9_\-*/@]{0,255})=[\x20-\x2b\x2d-\x3c\x3e-\x7e]{0,255}[\x21-\x2b\x2d-\x3c\x3e-\x7e]"
+)
 _MEMBERS, _LONGEST = 32, 512  # of a `tracestate`: its members and characters
 _ROWS = msgspec.msgpack.Decoder(dict[int, str])
 

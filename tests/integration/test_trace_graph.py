@@ -157,7 +157,7 @@ def test_an_event_on_kafka_without_a_context_begins_a_trace(run: Run) -> None:
 
 
 def test_a_callers_state_is_on_every_span_of_its_trace(run: Run) -> None:
-    """What a caller says in `tracestate`, over HTTP or on Kafka, is on each span of ours to the model's; else nothing."""
+    """What a caller says in `tracestate`, over HTTP or on Kafka, is on each span of ours; without one nothing is."""
     for span in run.spans:
         if span.service != "triton":
             said = {caller.trace_id: caller.state for caller in (BROWSER, AIRPORT)}
@@ -234,7 +234,9 @@ def test_a_prediction_says_its_trace(run: Run) -> None:
         said, headers = run.prediction(name)
         assert said["trace_id"] == trace_of(run.spans, name)
         assert Context.parse(headers["traceparent"], headers.get("tracestate")) in [
-            Context(span.trace_id, span.span_id, state=span.state) for span in run.spans if span.name == "send flights.predictions"
+            Context(span.trace_id, span.span_id, state=span.state)
+            for span in run.spans
+            if span.name == "send flights.predictions"
         ]
     said, headers = run.prediction("not sampled")
     assert (said["trace_id"], headers) == (None, {})

@@ -3,11 +3,11 @@
 import { card, cards, condition, heat, patchCard, river } from "./river.js";
 import { cells, h, hint, keyed, row, set, table, text } from "./draw.js";
 import { state } from "./live.js";
-import { bytes, count, lasting, ms, plainly, rate } from "./words.js";
+import { count, lasting, ms, plainly, rate } from "./words.js";
 
 export const name = "Flow";
-const SERVICES = [["service"], ["state"], ["messages in", "n"], ["out", "n"], ["behind", "n"], ["", "n"], ["p50", "n"], ["p99", "n"], ["restarts", "n"]];
-const TOPICS = [["topic"], ["messages", "n"], ["bytes", "n"], ["end", "n"]];
+const SERVICES = [["service"], ["state"], ["messages in", "n"], ["messages out", "n"], ["messages behind", "n"], ["behind for", "n"], ["p50", "n"], ["p99", "n"], ["restarts", "n"]];
+const TOPICS = [["topic"], ["messages", "n"], ["end offset", "n"]];
 const parts = {};
 let picked = null;
 
@@ -43,7 +43,7 @@ export function draw(kinds) {
   keyed(parts.cards, cards(flow), (one) => one.name, card(pick), patchCard);
   keyed(parts.services.tBodies[0], flow.services, (one) => `${one.name} ${one.instance}`, () => row(SERVICES), patchService);
   keyed(parts.topics.tBodies[0], flow.topics, (one) => one.name, () => row(TOPICS), (node, one) =>
-    cells(node, [one.name, rate(one.rate), one.bytes_rate ? `${bytes(one.bytes_rate)}/s` : "–", count(one.end)]));
+    cells(node, [one.name, rate(one.rate), count(one.end)]));
 }
 
 function patchService(node, one) {

@@ -10,6 +10,7 @@ export const name = "Models";
 const STATES = ["registered", "shadow", "canary", "champion", "retired"];
 const RANK = ["live", "champion", "canary", "shadow", "registered", "retired"];
 const SHOWN = 24;
+const CARD = { examples: "learned examples", loss: "log loss", prior_loss: "prior's log loss", by: "ordered by" };
 const parts = {};
 
 export function make(root) {
@@ -55,7 +56,7 @@ function patch(node, one) {
   text(head.children[1], one.state);
   text(head.children[2], `since ${ago(one.since)}, by ${one.by}`);
   text(reason, one.reason ?? "");
-  const card = Object.entries(one.card ?? {}).filter(([, value]) => ["number", "string"].includes(typeof value));
+  const card = Object.entries(one.card ?? {}).filter(([field, value]) => field in CARD && ["number", "string"].includes(typeof value)).map(([field, value]) => [CARD[field], value]);
   const shared = one.share ? [["share of the keys", one.share]] : [];
   const weighted = one.weight === null || one.weight === undefined ? [] : [["weight in the mix", one.weight], ...shared];
   keyed(facts, [...weighted, ...card], ([field]) => field, ([field]) => h("div", null, h("dt", null, plainly(field)), h("dd")), (item, [field, value]) => {
