@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, Page, Playwright, sync_playwright
 CHROMIUM = Path("/usr/bin/chromium")
 WAIT_MS = 30_000
 GRAVE = ("serious", "critical")
+REFUSED = ("Failed to load resource",)  # the browser's own words on 401, 403 and a refused connection
 
 
 @contextmanager

@@ -66,7 +66,7 @@ class Flow:
                 {"name": topic, "rate": round(self._rate(topic), 2), "end": end} for topic, end in self._ends.items()
             ],
             "edges": EDGES,
-            "triton": self._latencies.triton(self.at, ready=self._scores()),
+            "triton": self._latencies.triton(self.at, ready=not self._waits_for_triton()),
         }
 
     def _service(self, name: str, report: Probe | None) -> dict[str, Any]:
@@ -80,7 +80,7 @@ class Flow:
             "name": service,
             "instance": instance or "1",
             "status": "silent" if report is None else report.status,
-            "waiting_for": "an answer to its probe" if report is None else report.waiting_for,
+            "waiting_for": None if report is None else report.waiting_for,
             "busy": None if report is None else report.busy,
             "in_rate": round(in_rate, 2),
             "out_rate": round(out_rate, 2),
@@ -93,10 +93,8 @@ class Flow:
     def _rate(self, topic: str) -> float:
         return self._topics[topic].a_second * self._filled.get(topic, 1.0) if topic in self._topics else 0.0
 
-    def _scores(self) -> bool:
-        """Whether inference is ready, which it is only while Triton is."""
-        found = [report for name, report in self._reports.items() if name.partition("-")[0] == "inference"]
-        return any(report is not None and report.ready for report in found)
+    def _waits_for_triton(self) -> bool:
+        return any("Triton" in (report.waiting_for or "") for report in self._reports.values() if report is not None)
 
 
 def _seconds(lag: int | None, rate: float) -> float | None:

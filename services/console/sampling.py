@@ -12,7 +12,7 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from services.console.picture import Picture
 from services.runtime.errors import ThalwegError
-from services.runtime.kafka import read, reader
+from services.runtime.kafka import in_words, read, reader
 from services.runtime.records import Record
 from services.runtime.settings import Settings
 
@@ -53,7 +53,7 @@ class Sampler:
             try:
                 self._look()
             except (KafkaException, ThalwegError) as error:
-                self._away(str(error.args[0]))
+                self._away(in_words(error))
             time.sleep(max(0.05, began + EVERY_S - time.monotonic()))
 
     def _away(self, why: str) -> None:
@@ -69,7 +69,7 @@ class Sampler:
             self._asking = reader(self._settings, **LITTLE, **{"isolation.level": "read_uncommitted"})
         consumer, asking = self._consumer, self._asking
         if not self._partitions:
-            self._partitions = self._find(consumer)
+            self._partitions = self._find(asking)  # it is the one to know them anew
             self._read, self._last = {}, {}
         self._turn += 1
         due = [kind for place, kind in enumerate(self._topics) if kind == "predictions" or (place + self._turn) % 2]

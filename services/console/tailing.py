@@ -18,7 +18,7 @@ from services.console.core import ConsoleCore
 from services.console.picture import Picture
 from services.runtime.clock import SystemClock
 from services.runtime.errors import ThalwegError
-from services.runtime.kafka import read, reader
+from services.runtime.kafka import in_words, read, reader
 from services.runtime.records import Record
 from services.runtime.settings import Settings
 from services.runtime.summaries import ExampleSummary, ScoredSummary, Summary, decode_summary
@@ -73,7 +73,7 @@ class Tailing:
                 self._next.clear()
                 self._picture.renew()
             except (KafkaException, ThalwegError) as error:
-                self._wait.note(f"the broker at {self._settings.broker}: {error.args[0]}")
+                self._wait.note(f"the broker at {self._settings.broker}: {in_words(error)}")
                 time.sleep(PAUSE_S)
             finally:
                 consumer.close()

@@ -375,6 +375,15 @@ def test_latency_is_that_of_a_service_s_own_spans(core: ConsoleCore) -> None:
     assert core.view("flow")["services"][0]["latency_ms"] is None
 
 
+def test_triton_is_away_if_somebody_waits_for_it(core: ConsoleCore) -> None:
+    """And only then: of an inference that is silent nobody knows what it waits for."""
+    for waits, ready in (("Triton at 127.0.0.1:1: no answer", False), ("its share", True), (None, True)):
+        core.probed(1, {"inference": Probe("inference", "waiting", waits)})
+        assert core.view("flow")["triton"]["ready"] is ready
+    core.probed(2, {"inference": None})
+    assert core.view("flow")["triton"]["ready"] is True
+
+
 def test_the_river_is_that_of_the_services_own_pages() -> None:
     """What the page draws as read and written is what each service's package says."""
     for service, part in PARTS.items():

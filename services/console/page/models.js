@@ -17,7 +17,9 @@ export function make(root) {
   parts.path = h("ol", { class: "lifecycle", "aria-label": "The way of a version" });
   parts.hold = h("div", { class: "orders" });
   parts.list = h("ol", { class: "versions" });
-  root.append(h("header", { class: "lead" }, h("h1", null, "Models"), parts.hold), parts.path, parts.list);
+  parts.first = hint("No challenger yet", h("p", null, "The trainer registers one after ", h("code", null, "train_after"), " examples, or at ", h("code", null, "thalweg train"), "; it is then compared with what serves, here."));
+  parts.first.hidden = true;
+  root.append(h("header", { class: "lead" }, h("h1", null, "Models"), parts.hold), parts.path, parts.list, parts.first);
 }
 
 export function draw(kinds) {
@@ -27,9 +29,10 @@ export function draw(kinds) {
     text(node.firstChild, count(versions.filter((version) => version.state === one).length));
   });
   hold();
-  if (!versions.length) return parts.list.replaceChildren(h("li", { class: "none" }, hint("No version yet", h("p", null, "The learner publishes its first as soon as it is up; the trainer registers one after ", h("code", null, "train_after"), " examples, or at ", h("code", null, "thalweg train"), "."))));
+  if (!versions.length) return parts.list.replaceChildren(h("li", { class: "none" }, hint("No version yet", h("p", null, "The learner publishes its first as soon as it is up; thalweg status says whether it is."))));
   parts.list.querySelector(".none")?.remove();
   keyed(parts.list, versions.slice(0, SHOWN), (one) => one.name, version, patch);
+  parts.first.hidden = versions.some((one) => one.state !== "live");
 }
 
 function hold() {
