@@ -61,7 +61,7 @@ function patch(node, one) {
   text(reason, one.reason ?? "");
   const card = Object.entries(one.card ?? {}).filter(([field, value]) => field in CARD && ["number", "string"].includes(typeof value)).map(([field, value]) => [CARD[field], value]);
   const shared = one.share ? [["share of the keys", one.share]] : [];
-  const weighted = one.weight === null || one.weight === undefined ? [] : [["weight in the mix", one.weight], ...shared];
+  const weighted = !["canary", "champion"].includes(one.state) || one.weight === null || one.weight === undefined ? [] : [["weight in the mix", one.weight], ...shared];
   keyed(facts, [...weighted, ...card], ([field]) => field, ([field]) => h("div", null, h("dt", null, plainly(field)), h("dd")), (item, [field, value]) => {
     text(item.lastChild, field === "weight in the mix" || field.startsWith("share") ? share(value) : typeof value === "number" ? number(value, 4) : value);
   });

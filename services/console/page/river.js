@@ -190,7 +190,7 @@ function patchTown(node, { service }) {
   text(rates, rate(service.rows ?? service.in_rate));
   text(latency, service.latency_ms ? `p99 ${ms(service.latency_ms.p99)}` : "");
   const words = condition(service);
-  text(lag, words.length > 24 ? `${words.slice(0, 23)}…` : words);
+  text(lag, words.length > 21 ? `${words.slice(0, 20)}…` : words);
   const whole = `${service.name}: ${words}; ${rate(service.in_rate)} in, ${rate(service.out_rate)} out; ${count(service.lag_records)} records behind`;
   text(title, whole);
   set(node, "aria-label", whole);

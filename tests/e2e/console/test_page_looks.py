@@ -101,8 +101,7 @@ def test_the_theme_is_chosen_and_remembered(looked: Look) -> None:
     page.keyboard.press("t")
     page.keyboard.press("t")
     assert background(page) == "rgb(11, 17, 21)"
-    page.reload()
-    page.wait_for_selector("[data-link=live]")
+    looked.reload()
     assert background(page) == "rgb(11, 17, 21)"
 
 

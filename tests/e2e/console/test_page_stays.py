@@ -41,7 +41,7 @@ def test_it_is_there_within_a_second_and_weighs_little(browser: Browser, run: Ru
     for _ in range(3):
         with look(browser, run.address) as looked:
             looked.enter(run.tokens.reading)
-            looked.page.reload()
+            looked.reload()
             looked.page.wait_for_selector(".town")
             looked.open("quality")
             looked.page.wait_for_selector(".plot canvas")
