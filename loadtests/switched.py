@@ -69,10 +69,10 @@ class SwitchedRequests(followed.Following):
         super().__init__(spans, rule, clock)
         self._switch, self._plain = _switch(), followed.Unfollowed()
 
-    def request(self, route: str, traceparent: str | None) -> followed.Followed:
+    def request(self, route: str, traceparent: str | None, tracestate: str) -> followed.Followed:
         if self._switch.on:
-            return super().request(route, traceparent)
-        return self._plain.request(route, traceparent)  # type: ignore[return-value]  # it is asked for the same
+            return super().request(route, traceparent, tracestate)
+        return self._plain.request(route, traceparent, tracestate)  # type: ignore[return-value]  # it is asked for the same
 
 
 def _switch() -> Switch:

@@ -1,7 +1,7 @@
 """A real browser on the console of a real run: what it hears there, whom it asks, and what bars somebody from it."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,11 +9,13 @@ from urllib.parse import urlsplit
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, Playwright, sync_playwright
+from playwright.sync_api import Browser, Page, Playwright, TimeoutError, sync_playwright  # noqa: A004 - Playwright's own
 
 CHROMIUM = Path("/usr/bin/chromium")
 WAIT_MS = 30_000
+TORN = "ERR_NETWORK_CHANGED"
 GRAVE = ("serious", "critical")
+REFUSED = ("Failed to load resource",)  # the browser's own words on 401, 403 and a refused connection
 
 
 @contextmanager
@@ -42,6 +44,7 @@ class Look:
     loud: tuple[str, ...] = ()
     said: list[str] = field(default_factory=list)
     asked: list[str] = field(default_factory=list)
+    torn: bool = False  # the machine's network has changed: Chromium then drops what it loads, from this machine too
 
     def __post_init__(self) -> None:
         self.page.set_default_timeout(WAIT_MS)
@@ -50,13 +53,27 @@ class Look:
         self.page.on("request", lambda request: self.asked.append(request.url))
 
     def _hear(self, kind: str, words: str) -> None:
-        if kind in ("error", "warning") and not any(word in words for word in self.loud):
+        if TORN in words:
+            self.torn = True
+        elif kind in ("error", "warning") and not any(word in words for word in self.loud):
             self.said.append(words)
 
     def enter(self, token: str) -> None:
         """Open the address that the launcher prints, and wait until something lives on it."""
-        self.page.goto(f"{self.address}/#token={token}")
-        self.page.wait_for_selector("[data-link=live]")
+        self._load(lambda: self.page.goto(f"{self.address}/#token={token}"))
+
+    def reload(self) -> None:
+        self._load(self.page.reload)
+
+    def _load(self, go: Callable[[], object]) -> None:
+        self.torn = False
+        go()
+        try:
+            self.page.wait_for_selector("[data-link=live]")
+        except TimeoutError:
+            if not self.torn:
+                raise
+            self.reload()
 
     def open(self, view: str) -> None:
         self.page.evaluate("where => { location.hash = where; }", f"#/{view}")

@@ -15,7 +15,8 @@ from confluent_kafka import Producer
 
 from infra.local import brokers
 from infra.local.brokers import Broker, TopicSpec, free_ports
-from services.runtime.records import Outgoing
+from services.runtime.history import read_all
+from services.runtime.records import Outgoing, Record
 from services.runtime.settings import Settings
 from services.runtime.stream import TOPICS, UNPARTITIONED, Stream, load_stream
 
@@ -23,13 +24,18 @@ ROOT = Path(__file__).parents[1]
 Found = TypeVar("Found")
 
 
-def until(look: Callable[[], Found], seconds: float = 20.0) -> Found:
+def until(look: Callable[[], Found], seconds: float = 60.0) -> Found:
     """Return what is found, once something is."""
     end = time.monotonic() + seconds
     while not (found := look()):
         assert time.monotonic() < end, "it did not come"
         time.sleep(0.1)
     return found
+
+
+def states(program: httpx.Client) -> dict[str, str]:
+    """Return the state of each version that a console shows."""
+    return {one["name"]: one["state"] for one in program.get("/api/models").json()["versions"]}
 
 
 class Log:
@@ -50,6 +56,10 @@ class Log:
             content = value if isinstance(value, bytes) else msgspec.json.encode(value)
             self._producer.produce(self.stream.topic(kind), content, partition=partition)
         assert self._producer.flush(10) == 0
+
+    def records(self, kind: str) -> list[Record]:
+        """Return all that a topic holds."""
+        return [record for batch in read_all(self.settings, self.stream.topic(kind)) for record in batch]
 
     def write(self, *records: Outgoing) -> None:
         for out in records:

@@ -15,7 +15,8 @@ class KeptSpan:
         self, service: str, name: str, kind: Kind, parent: Context | None, links: Sequence[Link], number: int
     ) -> None:
         self.service, self.name, self.kind, self.parent, self.links = service, name, kind, parent, list(links)
-        self.context = Context(parent.trace_id if parent else f"{number:032x}", f"{number:016x}")
+        trace_id, state = (parent.trace_id, parent.state) if parent else (f"{number:032x}", "")
+        self.context = Context(trace_id, f"{number:016x}", state=state)
         self.attributes: dict[str, Any] = {}
         self.ended = False
         self.error: str | None = None

@@ -30,6 +30,7 @@ class Seen(NamedTuple):
     attributes: dict[str, Any]
     links: tuple[tuple[str, str], ...]
     link_attributes: tuple[dict[str, Any], ...]
+    state: str
 
 
 class Receiver(ThreadingHTTPServer):
@@ -118,6 +119,7 @@ def _span(span: dict[str, Any], service: str) -> Seen:
         _attributes(span),
         tuple((_id(link["traceId"], 16), _id(link["spanId"], 8)) for link in links),
         tuple(_attributes(link) for link in links),
+        span.get("traceState", ""),
     )
 
 

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from infra.commands.drift_shown import printable
+from infra.local.advice import advice
 from infra.local.picture import Picture, Service
 from infra.local.status import quality_lines
 from services.replay.drift.summary import subject
@@ -40,6 +41,7 @@ class Shown:
             yield from _models(picture)
             yield from _alerts(picture)
         yield from (Text(line) for line in _labels(picture.services))
+        yield from (Text(line, "bold") for line in advice({one.name: one.report for one in picture.services}))
 
 
 def _table(*columns: str) -> Table:

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import msgspec
 
+from infra.local.advice import advice
 from infra.local.lag import behind as records_behind
 from infra.local.stack import Running
 from services.runtime.health import Report
@@ -66,13 +67,13 @@ def ask(url: str) -> Report | None:
 
 
 def show(states: Mapping[str, State]) -> str:
-    """Lay the states out for a person, a line each, and below them how mature the labels are."""
+    """Lay the states out for a person, a line each; below them how mature the labels are, and what to do next."""
     lines = [("service", "status", "partitions", "folded", "behind", "")]
     lines += [(name, *_columns(state)) for name, state in states.items()]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     table = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
     found = [state.report.labelled for state in states.values() if state.report and state.report.labelled]
-    return "\n".join([*table, *quality_lines(found)])
+    return "\n".join([*table, *quality_lines(found), *advice({name: state.report for name, state in states.items()})])
 
 
 def quality_lines(found: Sequence[Labelled]) -> list[str]:

@@ -45,10 +45,15 @@ class Alarms:
         return self._newest.get(name)
 
     def view(self) -> dict[str, Any]:
+        """Return all of it; `silenced_until` (µs, or 0) is by what people have ordered since an alert was written."""
         newest = list(reversed(self._newest.values()))
         hold = self.orders.hold
         return {
-            "open": [alert for alert in newest if alert.event != "resolved"],
+            "open": [
+                msgspec.to_builtins(alert) | {"silenced_until": self.orders.silenced_until(alert)}
+                for alert in newest
+                if alert.event != "resolved"
+            ],
             "recent": [alert for alert in newest if alert.event == "resolved"][:RECENT],
             "hold": hold if hold is not None and hold.held else None,
             "silences": self.orders.silences(0),

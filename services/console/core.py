@@ -46,8 +46,10 @@ class ConsoleCore:
         self.flow.ends(at_ms, ends, waiting)
         self._changed("flow")
 
-    def sampled(self, predictions: Sequence[Record]) -> None:
+    def sampled(self, predictions: Sequence[Record], filled: float) -> None:
+        """Take some of the newest predictions, and which share of the offsets there were predictions."""
         self.tape.fold(predictions)
+        self.flow.filled("predictions", filled)
         self._changed("tape")
 
     def labelled(self, event_id: str, label: float) -> None:

@@ -36,6 +36,7 @@ class Flow:
         self._folded: dict[str, Rate] = {}
         self._ends: Mapping[str, int] = {}
         self._topics: dict[str, Rate] = {}
+        self._filled: dict[str, float] = {}
 
     def probe(self, at_ms: int, reports: Mapping[str, Probe | None]) -> None:
         """Take what each process answered, by its name."""
@@ -52,17 +53,20 @@ class Flow:
         for topic, end in ends.items():
             self._topics.setdefault(topic, Rate()).look(at_ms, end)
 
+    def filled(self, topic: str, share: float) -> None:
+        """Take which share of a topic's newest offsets were records: the others mark where transactions ended."""
+        self._filled[topic] = share
+
     def view(self) -> dict[str, Any]:
         return {
             "at": self.at,
             "waiting_for": self._waiting,
             "services": [self._service(name, report) for name, report in self._reports.items()],
             "topics": [
-                {"name": topic, "rate": round(self._rate(topic), 2), "end": end, "bytes_rate": None}
-                for topic, end in self._ends.items()
+                {"name": topic, "rate": round(self._rate(topic), 2), "end": end} for topic, end in self._ends.items()
             ],
             "edges": EDGES,
-            "triton": self._latencies.triton(self.at, ready=self._scores()),
+            "triton": self._latencies.triton(self.at, ready=not self._waits_for_triton()),
         }
 
     def _service(self, name: str, report: Probe | None) -> dict[str, Any]:
@@ -76,7 +80,7 @@ class Flow:
             "name": service,
             "instance": instance or "1",
             "status": "silent" if report is None else report.status,
-            "waiting_for": "an answer to its probe" if report is None else report.waiting_for,
+            "waiting_for": None if report is None else report.waiting_for,
             "busy": None if report is None else report.busy,
             "in_rate": round(in_rate, 2),
             "out_rate": round(out_rate, 2),
@@ -87,12 +91,10 @@ class Flow:
         }
 
     def _rate(self, topic: str) -> float:
-        return self._topics[topic].a_second if topic in self._topics else 0.0
+        return self._topics[topic].a_second * self._filled.get(topic, 1.0) if topic in self._topics else 0.0
 
-    def _scores(self) -> bool:
-        """Whether inference is ready, which it is only while Triton is."""
-        found = [report for name, report in self._reports.items() if name.partition("-")[0] == "inference"]
-        return any(report is not None and report.ready for report in found)
+    def _waits_for_triton(self) -> bool:
+        return any("Triton" in (report.waiting_for or "") for report in self._reports.values() if report is not None)
 
 
 def _seconds(lag: int | None, rate: float) -> float | None:

@@ -149,10 +149,7 @@ class Quality:
         )
         named = zip(self._sliced, slices.tolist(), strict=True)
         found = [(*name.partition("=")[::2], int(n), loss / n) for name, (n, loss, _) in named if n]
-        return [
-            {"field": field, "value": value, "n": n, "log_loss": round(loss, 5), "auc": None}
-            for field, value, n, loss in found
-        ]
+        return [{"field": field, "value": value, "n": n, "log_loss": round(loss, 5)} for field, value, n, loss in found]
 
 
 def _version(model: str) -> int:

@@ -6,13 +6,13 @@ What it reads does not grow with the traffic: it seeks to near the end, takes a 
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from services.console.picture import Picture
 from services.runtime.errors import ThalwegError
-from services.runtime.kafka import read, reader
+from services.runtime.kafka import in_words, read, reader
 from services.runtime.records import Record
 from services.runtime.settings import Settings
 
@@ -41,6 +41,8 @@ class Sampler:
         self._partitions: dict[str, list[int]] = {}
         self._turn = 0  # half of the topics each time
         self._read: dict[int, int] = {}  # up to where predictions were looked at
+        self._last: dict[int, int] = {}  # where the last of them ended
+        self._filled = 1.0  # which share of the newest offsets were predictions, and not where transactions ended
 
     def start(self) -> None:
         threading.Thread(target=self._run, name="sampler", daemon=True).start()
@@ -51,7 +53,7 @@ class Sampler:
             try:
                 self._look()
             except (KafkaException, ThalwegError) as error:
-                self._away(str(error.args[0]))
+                self._away(in_words(error))
             time.sleep(max(0.05, began + EVERY_S - time.monotonic()))
 
     def _away(self, why: str) -> None:
@@ -67,8 +69,8 @@ class Sampler:
             self._asking = reader(self._settings, **LITTLE, **{"isolation.level": "read_uncommitted"})
         consumer, asking = self._consumer, self._asking
         if not self._partitions:
-            self._partitions = self._find(consumer)
-            self._read = {}
+            self._partitions = self._find(asking)  # it is the one to know them anew
+            self._read, self._last = {}, {}
         self._turn += 1
         due = [kind for place, kind in enumerate(self._topics) if kind == "predictions" or (place + self._turn) % 2]
         ends = {kind: self._ends(asking, self._topics[kind]) for kind in due if self._topics[kind] in self._partitions}
@@ -79,7 +81,7 @@ class Sampler:
         if missing:
             self._partitions = {}
         if sample := self._sample(consumer, ends.get("predictions", {})):
-            self._picture.ask(lambda core: core.sampled(sample))
+            self._picture.ask(lambda core: core.sampled(sample, self._filled))
 
     def _find(self, consumer: Consumer) -> dict[str, list[int]]:
         known = consumer.list_topics(timeout=ANSWER_S).topics
@@ -97,12 +99,21 @@ class Sampler:
         if not grown:
             return []
         share = max(1, SAMPLE // len(grown))
-        starts = {p: max(self._read.get(p, 0), ends[p] - share) for p in grown}
+        floors = {p: max(0, ends[p] - share) for p in grown}
+        starts = {p: max(self._read.get(p, 0), floor) for p, floor in floors.items()}
         consumer.assign([TopicPartition(self._predictions, p, start) for p, start in starts.items()])
         try:
-            return self._take(consumer, {p: ends[p] for p in grown})[-SAMPLE:]
+            found = self._take(consumer, {p: ends[p] for p in grown})
+            self._note_filled(found, floors)
+            return found[-SAMPLE:]
         finally:
             consumer.unassign()
+
+    def _note_filled(self, found: Sequence[Record], floors: Mapping[int, int]) -> None:
+        last = {record.partition: record.offset + 1 for record in found}
+        offsets = sum(end - max(self._last.get(p, 0), floors[p]) for p, end in last.items())
+        self._filled = len(found) / offsets if offsets else self._filled
+        self._last |= last
 
     def _take(self, consumer: Consumer, ends: Mapping[int, int]) -> list[Record]:
         """Take what stands before these ends; what does not come within a moment is looked at again."""

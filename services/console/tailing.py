@@ -18,7 +18,7 @@ from services.console.core import ConsoleCore
 from services.console.picture import Picture
 from services.runtime.clock import SystemClock
 from services.runtime.errors import ThalwegError
-from services.runtime.kafka import read, reader
+from services.runtime.kafka import in_words, read, reader
 from services.runtime.records import Record
 from services.runtime.settings import Settings
 from services.runtime.summaries import ExampleSummary, ScoredSummary, Summary, decode_summary
@@ -31,7 +31,7 @@ GATHER_S = 0.25
 ANSWER_S = 5.0
 PAUSE_S = 1.0
 NEWEST = {"summaries": 20_000, "dead-letter": 2_000}  # records that are read of these at a start
-SCORED = 4  # summaries of `scored` of a batch that are folded: distributions need no more
+SCORED = 16  # summaries of `scored` of a batch that are folded: distributions need no more
 SAID = b"scored"  # in the head of a summary's bytes, its tag
 LIMITS = {  # nobody waits for a picture as for a prediction: few fetches, of much
     "queued.max.messages.kbytes": 4096,
@@ -73,7 +73,7 @@ class Tailing:
                 self._next.clear()
                 self._picture.renew()
             except (KafkaException, ThalwegError) as error:
-                self._wait.note(f"the broker at {self._settings.broker}: {error.args[0]}")
+                self._wait.note(f"the broker at {self._settings.broker}: {in_words(error)}")
                 time.sleep(PAUSE_S)
             finally:
                 consumer.close()

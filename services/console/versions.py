@@ -82,6 +82,5 @@ class Versions:
                 "loss": registered.loss,
                 "prior_loss": registered.prior_loss,
                 "by": registered.by,
-                "alert": registered.alert,
             },
         }

@@ -26,7 +26,7 @@ from services.ingestion.openapi import document
 from services.ingestion.producer import DurableProducer
 from services.runtime.bodies import Bodies, media_type
 from services.runtime.clock import SystemClock
-from services.runtime.contexts import TRACEPARENT
+from services.runtime.contexts import TRACEPARENT, TRACESTATE
 from services.runtime.errors import Retry
 from services.runtime.health import Report
 from services.runtime.metrics import Metrics
@@ -97,7 +97,9 @@ class Door:
         return await self._take(request, "labels")
 
     async def _take(self, request: Request, kind: Kind) -> Response:
-        followed = self._following.request(f"{PREFIX}/{kind}", request.headers.get(TRACEPARENT))
+        headers = request.headers
+        state = ",".join(headers.getlist(TRACESTATE))
+        followed = self._following.request(f"{PREFIX}/{kind}", headers.get(TRACEPARENT), state)
         try:
             answer, status = await self._judged(request, kind, followed)
         except HTTPException as error:

@@ -38,8 +38,8 @@ BAD, BROKEN = 400, 500
 class Unfollowed:
     """Follows nothing."""
 
-    def request(self, route: str, traceparent: str | None) -> Self:
-        del route, traceparent
+    def request(self, route: str, traceparent: str | None, tracestate: str) -> Self:
+        del route, traceparent, tracestate
         return self
 
     def stamped(self, records: list[Outgoing], *, begins: bool) -> list[Outgoing]:
@@ -60,8 +60,8 @@ class Following:
         self.spans, self.rule, self.clock = spans, rule, clock
         self.rate, self.always = Budget(rule.rate), Budget(ALWAYS)
 
-    def request(self, route: str, traceparent: str | None) -> "Followed":
-        return Followed(self, route, Context.parse(traceparent))
+    def request(self, route: str, traceparent: str | None, tracestate: str) -> "Followed":
+        return Followed(self, route, Context.parse(traceparent, tracestate))
 
     def close(self) -> None:
         self.spans.close()

@@ -18,7 +18,13 @@ from services.runtime.schemas import examples_frame, labelled
 from services.runtime.stream import Stream
 
 SERVED = "served"
-ROLES = ((SERVED, SERVED), (ONLINE, ONLINE), *((BATCH, state) for state in SCORED))
+PRIOR = "prior"  # what guessing by how frequent a label of 1 was since the process began would lose
+ROLES = (
+    (PRIOR, "baseline"),
+    (SERVED, SERVED),
+    (ONLINE, ONLINE),
+    *((BATCH, state) for state in SCORED),
+)
 STATES = ("registered", *SCORED, "retired")
 
 
@@ -36,6 +42,7 @@ class Qualities:
             self._examples.labels(*role)
             self._losses.labels(*role)
         self._stage = stage
+        self._ones, self._rows = 0.0, 0
         metrics.told("thalweg_model_versions", "Versions of the batch model.", self._versions, ("state",))
 
     def after(self, records: Sequence[Record]) -> None:
@@ -45,6 +52,7 @@ class Qualities:
 
     def _fold(self, batch: pa.RecordBatch) -> None:
         labels = _floats(batch.column("label"))
+        self._add((PRIOR, "baseline"), self._guess(labels), labels)
         self._add((SERVED, SERVED), _floats(batch.column("served")), labels)
         self._add((ONLINE, ONLINE), _floats(batch.column("online").field("score")), labels)
         entries = pc.list_flatten(batch.column("batch"))
@@ -56,6 +64,12 @@ class Qualities:
         for state in SCORED:
             mine = np.asarray(pc.equal(states, state).to_numpy(zero_copy_only=False), np.bool_)
             self._add((BATCH, state), scores[mine], asked[mine])
+
+    def _guess(self, labels: Array) -> Array:
+        """Return the share of 1 among the labels before these, for each of them."""
+        share = (self._ones + 1) / (self._rows + 2)
+        self._ones, self._rows = self._ones + labels.sum(), self._rows + len(labels)
+        return np.full(len(labels), share)
 
     def _add(self, role: tuple[str, str], scores: Array, labels: Array) -> None:
         known = ~np.isnan(scores)

@@ -68,7 +68,9 @@ class Orders:
         return [silence for silence in self._silences.values() if silence.until > now]
 
     def silenced(self, alert: Alert, now: int) -> bool:
-        return any(
-            fnmatchcase(alert.subject, silence.subject) and silence.kind in ("", alert.kind)
-            for silence in self.silences(now)
-        )
+        return self.silenced_until(alert) > now
+
+    def silenced_until(self, alert: Alert) -> int:
+        """Return until when (µs) nobody is told of an alert; 0 if nobody ever ordered that."""
+        meant = (silence for silence in self._silences.values() if silence.kind in ("", alert.kind))
+        return max((silence.until for silence in meant if fnmatchcase(alert.subject, silence.subject)), default=0)

@@ -205,6 +205,12 @@ def failure(what: str, error: KafkaError) -> Retry | Stop:
     return Retry(f"{what}: {error}")
 
 
+def in_words(error: Exception) -> str:
+    """Return what went wrong, of an error of the client in its own words."""
+    cause = error.args[0]
+    return cause.str() if isinstance(cause, KafkaError) else str(cause)
+
+
 def _positions(partitions: Sequence[TopicPartition]) -> list[Position]:
     return [Position(p.topic, p.partition) for p in partitions]
 

@@ -64,7 +64,8 @@ class Telemetry:
         began_ns: int | None = None,
     ) -> "Made":
         trace_id = parent.trace_id if parent else f"{self._ids.generate_trace_id():032x}"
-        context = Context(trace_id, f"{self._ids.generate_span_id():016x}")
+        state = parent.state if parent else ""
+        context = Context(trace_id, f"{self._ids.generate_span_id():016x}", state=state)
         about = {**self._of, "name": name, "kind": _KINDS[kind], "start_time": began_ns or time.time_ns()}
         about["links"] = [trace.Link(_sdk(other), self._mask(more)) for other, more in links]
         return Made(context, parent, about, dict(self._mask(attributes)), self)
@@ -114,7 +115,8 @@ class Made:
 
 def _sdk(context: Context) -> trace.SpanContext:
     flags = trace.TraceFlags(trace.TraceFlags.SAMPLED)
-    return trace.SpanContext(int(context.trace_id, 16), int(context.span_id, 16), is_remote=True, trace_flags=flags)
+    state = trace.TraceState.from_header([context.state]) if context.state else None
+    return trace.SpanContext(int(context.trace_id, 16), int(context.span_id, 16), True, flags, state)  # noqa: FBT003
 
 
 class _Counted(SpanExporter):

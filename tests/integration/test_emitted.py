@@ -174,6 +174,9 @@ def test_numbers_agree_with_what_was_sent(run: Run) -> None:
     assert labelled == sample(run, "labels", "thalweg_labelled_events") > 0
     loss = sample(run, "rollout", "thalweg_model_loss_nats_total", role="served") / labelled
     assert loss == pytest.approx(sample(run, "labels", "thalweg_served_log_loss_nats"), rel=0.05)
+    assert sample(run, "rollout", "thalweg_model_examples_total", role="baseline") == labelled
+    guess = sample(run, "rollout", "thalweg_model_loss_nats_total", role="baseline") / labelled
+    assert 0 < guess < 0.75  # no more than not knowing, log 2, but for the first few
     assert 0 < sample(run, "labels", "thalweg_label_coverage_ratio") <= 1
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from services.runtime.clock import SystemClock
@@ -45,11 +46,12 @@ def test_what_is_masked_is_not_sent(receiver: Receiver) -> None:
 
 
 def test_a_span_arrives_as_it_was_told(receiver: Receiver) -> None:
-    """Ids, parent, kind, times, attributes, links and an error go through the wire unchanged."""
+    """Ids, parent, the caller's state, kind, times, attributes, links and an error go through the wire unchanged."""
     telemetry = Telemetry(receiver.url, "features", **{"service.instance.id": "1"})
+    caller = msgspec.structs.replace(CALLER, state="b=2,a=1")
     link = Context("12" * 16, "34" * 8)
     began = time.time_ns() - 5_000_000
-    span = telemetry.begin("process a", "consumer", CALLER, {KEY: "JFK"}, [(link, {ROWS: 2})], began)
+    span = telemetry.begin("process a", "consumer", caller, {KEY: "JFK"}, [(link, {ROWS: 2})], began)
     child = telemetry.begin("send b", "producer", span.context, {})
     child.note({ROWS: 3})
     child.end()
@@ -64,6 +66,7 @@ def test_a_span_arrives_as_it_was_told(receiver: Receiver) -> None:
     assert processed.links == (("12" * 16, "34" * 8),)
     assert processed.link_attributes == ({ROWS: 2},)
     assert (sent.parent_id, sent.attributes, sent.kind) == (span.context.span_id, {ROWS: 3}, "producer")
+    assert (sent.state, processed.state) == ("b=2,a=1", "b=2,a=1")
     assert telemetry.dropped == 0
 
 

@@ -10,16 +10,17 @@ from confluent_kafka import Producer
 
 from infra.local.stack import REPOSITORY, Options, Stack
 from services.runtime import spans
-from services.runtime.contexts import Context
+from services.runtime.contexts import Context, with_context
 from services.runtime.history import read_all
+from services.runtime.records import Outgoing
 from services.runtime.spans import EVENT_ID
 from services.runtime.stream import load_stream
 from tests.departures import EVENT, LABEL
 from tests.received import Receiver, Seen
 
 SCHEMAS = REPOSITORY / "schemas"
-BROWSER = Context("ab" * 16, "cd" * 8)  # a caller over HTTP
-AIRPORT = Context("ef" * 16, "12" * 8)  # a producer on Kafka that traces
+BROWSER = Context("ab" * 16, "cd" * 8, state="rojo=00f0,congo=t61")  # a caller over HTTP
+AIRPORT = Context("ef" * 16, "12" * 8, state="azul=1")  # a producer on Kafka that traces
 REGISTER = Context("34" * 16, "56" * 8)  # who sends labels, and traces them
 CALLERS = {BROWSER.span_id: ("caller", "http"), AIRPORT.span_id: ("caller", "kafka")}
 ROUTE = "/v1/streams/{stream}"
@@ -74,7 +75,7 @@ class Run:
 
     def produce(self, name: str, key: str, context: Context | None) -> None:
         value = msgspec.json.encode(EVENT | {"event_id": name, "origin": key})
-        headers = [] if context is None else [("traceparent", str(context).encode())]
+        headers = with_context(Outgoing("", b""), context).headers if context else []
         self._producer.produce("flights.events", value, key.encode(), headers=headers)
         assert self._producer.flush(20) == 0
         if context is not None or key == "JFK":
@@ -85,7 +86,7 @@ class Run:
         self._wait("send flights.examples", name)
 
     def _post(self, kind: str, record: dict[str, Any], context: Context | None) -> None:
-        headers = {} if context is None else {"traceparent": str(context)}
+        headers = {} if context is None else {"traceparent": str(context), "tracestate": context.state}
         answer = httpx.post(f"{self._base}/{kind}", json=record, headers=headers, timeout=30)
         assert answer.status_code == 202, answer.text
 
@@ -153,6 +154,14 @@ def test_an_event_on_kafka_is_one_tree_under_its_producer(run: Run) -> None:
 def test_an_event_on_kafka_without_a_context_begins_a_trace(run: Run) -> None:
     """Of a key that is followed, features begins the trace."""
     assert edges(run.spans, trace_of(run.spans, "begun")) == BEGUN_HERE
+
+
+def test_a_callers_state_is_on_every_span_of_its_trace(run: Run) -> None:
+    """What a caller says in `tracestate`, over HTTP or on Kafka, is on each span of ours; without one nothing is."""
+    for span in run.spans:
+        if span.service != "triton":
+            said = {caller.trace_id: caller.state for caller in (BROWSER, AIRPORT)}
+            assert span.state == said.get(span.trace_id, ""), span
 
 
 @pytest.mark.parametrize("name", ["http", "kafka", "begun"])
@@ -224,8 +233,10 @@ def test_a_prediction_says_its_trace(run: Run) -> None:
     for name in ("http", "kafka", "begun"):
         said, headers = run.prediction(name)
         assert said["trace_id"] == trace_of(run.spans, name)
-        assert Context.parse(headers["traceparent"]) in [
-            Context(span.trace_id, span.span_id) for span in run.spans if span.name == "send flights.predictions"
+        assert Context.parse(headers["traceparent"], headers.get("tracestate")) in [
+            Context(span.trace_id, span.span_id, state=span.state)
+            for span in run.spans
+            if span.name == "send flights.predictions"
         ]
     said, headers = run.prediction("not sampled")
     assert (said["trace_id"], headers) == (None, {})

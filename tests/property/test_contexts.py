@@ -2,12 +2,15 @@
 
 from typing import Any
 
+import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.runtime.contexts import (
     TRACEPARENT,
     TRACES,
+    TRACESTATE,
     Context,
     carried,
     rows_carried,
@@ -24,7 +27,10 @@ def ids(digits: int) -> st.SearchStrategy[str]:
 
 
 contexts = st.builds(Context, ids(32), ids(16), st.booleans())
-sampled = st.builds(Context, ids(32), ids(16))
+names = st.from_regex(r"[a-z0-9][a-z0-9_\-*/@]{0,9}", fullmatch=True)
+values = st.from_regex(r"[ -+\--<>-~]{0,9}[!-+\--<>-~]", fullmatch=True)
+states = st.dictionaries(names, values, max_size=20).map(lambda said: ",".join(f"{k}={v}" for k, v in said.items()))
+sampled = st.builds(Context, ids(32), ids(16), st.just(value=True), states)
 headers = st.one_of(st.binary(max_size=60), st.none(), st.text(max_size=60))
 
 
@@ -57,12 +63,51 @@ def test_what_the_standard_calls_invalid_is_none(context: Context) -> None:
     assert [Context.parse(text) for text in wrong] == [None] * len(wrong)
 
 
+@given(sampled, states)
+def test_a_state_is_handed_on_as_it_came(context: Context, state: str) -> None:
+    """Of a sampled caller, in its order, white space and empty members aside; one that is not sampled has none."""
+    text = str(context)
+    assert Context.parse(text, state.encode()) == msgspec.structs.replace(context, state=state)
+    spaced = state.replace(",", " ,\t")
+    assert Context.parse(text, f" ,{spaced}, ") == msgspec.structs.replace(context, state=state)
+    assert Context.parse(f"{text[:-2]}00", state) == Context(context.trace_id, context.span_id, sampled=False)
+
+
+def many(count: int) -> str:
+    return ",".join(f"k{number}=v" for number in range(count))
+
+
+@pytest.mark.parametrize(
+    ("state", "kept"),
+    [
+        (many(32), True),
+        (f"k={'v' * 256},l={'v' * 251}", True),
+        (f"k={'v' * 256},l={'v' * 252}", False),
+        (f"k={'v' * 257}", False),
+        (f"{'k' * 257}=v", False),
+        (many(33), False),
+        ("k=1,k=2", False),
+        ("k", False),
+        ("K=1", False),
+        ("k=a=b", False),
+        ("k=\u00e9", False),
+        ("k=\x7f", False),
+        ("k=", False),
+    ],
+)
+def test_a_state_that_the_standard_does_not_know_is_dropped(state: str, *, kept: bool) -> None:
+    """More than 32 members or 512 characters, a name twice, or what is no member: the trace goes on without it."""
+    context = Context.parse(f"00-{'ab' * 16}-{'cd' * 8}-01", state)
+    assert context == Context("ab" * 16, "cd" * 8, state=state if kept else "")
+
+
 @given(sampled, st.lists(st.tuples(st.text(max_size=9), headers), max_size=3))
 def test_a_record_carries_its_context_beside_its_other_headers(context: Context, others: Any) -> None:
     """with_context adds a header and takes none away; carried finds it."""
     out = with_context(Outgoing("t", b"value", headers=others), context)
     assert carried(arrived(out)) == context
     assert (out.headers or [])[: len(others)] == others
+    assert len(out.headers or []) == len(others) + 1 + bool(context.state)
     assert out.value == b"value"
 
 
@@ -74,10 +119,10 @@ def test_a_batch_carries_the_contexts_of_its_rows(rows: dict[int, Context]) -> N
     assert bool(out.headers) is bool(rows)
 
 
-@given(st.lists(st.tuples(st.sampled_from([TRACEPARENT, TRACES, "other"]), headers), max_size=4))
+@given(st.lists(st.tuples(st.sampled_from([TRACEPARENT, TRACESTATE, TRACES, "other"]), headers), max_size=4))
 def test_no_header_crashes_a_reader(found: Any) -> None:
     """Whatever stands in the headers is a context, rows of contexts, or none."""
     record = Record("t", 0, 0, None, b"", 0, found)
     context = carried(record)
-    assert context is None or Context.parse(str(context)) == context
+    assert context is None or Context.parse(str(context), context.state) == context
     assert all(row.sampled for row in rows_carried(record).values())

@@ -23,7 +23,7 @@ from services.console.topology import PARTS
 from services.console.versions import POINTS, Versions
 from services.console.why import reasons
 from services.runtime.alerts import Alert, Place
-from services.runtime.commands import Hold
+from services.runtime.commands import Hold, Silence
 from services.runtime.dead_letters import DeadLetter, Replayed
 from services.runtime.layout import Layout
 from services.runtime.models import BATCH, Moved, Published, Registered, Weighed
@@ -133,7 +133,7 @@ def test_calibration_and_slices_are_of_what_was_served() -> None:
     said = found.view()[0]
     assert said["calibration"] == [[0.25, 0.3, 100]]
     field, _, value = LAYOUT.sliced[0].partition("=")
-    assert said["slices"] == [{"field": field, "value": value, "n": 100, "log_loss": 0.4, "auc": None}]
+    assert said["slices"] == [{"field": field, "value": value, "n": 100, "log_loss": 0.4}]
     assert said["coverage"]["share"] == pytest.approx(93 / 99, abs=1e-4)
     assert said["coverage"]["mean_delay_s"] == 10.0
 
@@ -233,13 +233,28 @@ def test_an_alert_stands_until_it_is_resolved(core: ConsoleCore) -> None:
     core.alarmed([record(alert)])
     core.ordered([record(Hold(True, "ann@desk", "wait"))])  # noqa: FBT003
     said = core.view("alerts")
-    assert ([one.id for one in said["open"]], said["recent"]) == (["loss:online:1"], [])
+    assert ([one["id"] for one in said["open"]], said["recent"]) == (["loss:online:1"], [])
     assert said["hold"].reason == "wait"
     core.alarmed([record(msgspec.structs.replace(alert, number=1, event="resolved")), record(alert)])
     core.ordered([record(Hold(False, "ann@desk", "go"))])  # noqa: FBT003
     said = core.view("alerts")
     assert (said["open"], [one.id for one in said["recent"]]) == ([], ["loss:online:1"])
     assert said["hold"] is None
+
+
+def test_an_alert_says_until_when_people_have_silenced_it(core: ConsoleCore) -> None:
+    """Whoever orders it later than the alert was written is heard; another kind's silence is not its own."""
+    place = Place(1, "scored", 0, 1)
+    core.alarmed([record(Alert("a", 0, "raised", "loss", "online", "critical", place, place, "loss", 0.2, "worse"))])
+
+    def until() -> int:
+        return int(core.view("alerts")["open"][0]["silenced_until"])
+
+    assert until() == 0
+    core.ordered([record(Silence("on*", 7, "ann@desk", "known", "")), record(Silence("online", 9, "a", "b", "volume"))])
+    assert until() == 7
+    core.ordered([record(Silence("on*", 3, "ann@desk", "over", ""))])
+    assert until() == 3
 
 
 def test_a_letter_that_was_sent_again_says_so(core: ConsoleCore) -> None:
@@ -270,7 +285,7 @@ def prediction(number: int, key: str = "JFK", score: float = 0.5) -> Record:
 
 def test_the_tape_is_bounded_and_newest_first(core: ConsoleCore) -> None:
     """Few are shown, the newest at the top; those that are kept are bounded, and can be found by their id."""
-    core.sampled([prediction(number) for number in range(tape.KEPT + 10)])
+    core.sampled([prediction(number) for number in range(tape.KEPT + 10)], 1.0)
     shown = core.view("tape")["predictions"]
     assert len(shown) == tape.SHOWN
     assert (shown[0]["event_id"], shown[0]["offset"], shown[0]["score"]) == (f"e{tape.KEPT + 9}", tape.KEPT + 9, 0.5)
@@ -281,7 +296,9 @@ def test_the_tape_is_bounded_and_newest_first(core: ConsoleCore) -> None:
 
 def test_similar_ones_are_of_the_same_key_and_near(core: ConsoleCore) -> None:
     """Similar to an event is another of its key, by how near the score is."""
-    core.sampled([prediction(1, score=0.5), prediction(2, score=0.9), prediction(3, score=0.55), prediction(4, "LGA")])
+    core.sampled(
+        [prediction(1, score=0.5), prediction(2, score=0.9), prediction(3, score=0.55), prediction(4, "LGA")], 1.0
+    )
     seen = core.tape.find("e1")
     assert seen is not None
     assert core.tape.similar(seen) == ["e3", "e2"]
@@ -290,7 +307,7 @@ def test_similar_ones_are_of_the_same_key_and_near(core: ConsoleCore) -> None:
 def test_what_is_marked_is_shown_hashed() -> None:
     """A key or an id that says who somebody is never gets into what is shown, and is found by what stands for it."""
     core = ConsoleCore(STREAM, lambda field, value: f"pii:{field}" if field in ("origin", "event_id") else value)
-    core.sampled([prediction(1)])
+    core.sampled([prediction(1)], 1.0)
     (row,) = core.view("tape")["predictions"]
     assert (row["event_id"], row["key"]) == ("pii:event_id", "pii:origin")
     assert core.tape.find("pii:event_id") is not None
@@ -300,15 +317,18 @@ def test_what_is_marked_is_shown_hashed() -> None:
 
 
 def test_a_rate_is_of_the_last_looks_and_begins_again() -> None:
-    """A count a second over the looks; one that shrinks has begun again, and is never a negative rate."""
+    """A count a second, however often it was looked at; one that shrinks has begun again, and is never negative."""
     rate = Rate()
     assert rate.a_second == 0
     for second in range(10):
         rate.look(1000 * second, 50 * second)
     assert rate.a_second == pytest.approx(50)
-    rate.look(10_000, 3)
+    for second in range(10, 22, 4):
+        rate.look(1000 * second, 450 + 100 * (second - 9))
+    assert rate.a_second == pytest.approx(100)
+    rate.look(22_000, 3)
     assert (rate.a_second, rate.begun_again) == (0, 1)
-    rate.look(11_000, 23)
+    rate.look(23_000, 23)
     assert rate.a_second == pytest.approx(20)
 
 
@@ -325,8 +345,12 @@ def test_the_river_says_who_is_slow_and_who_is_silent(core: ConsoleCore) -> None
     assert (features["in_rate"], features["out_rate"]) == (50, 10)
     assert (features["lag_records"], features["lag_s"]) == (100, 2.0)
     assert (labels["name"], labels["instance"], labels["status"]) == ("labels", "2", "silent")
-    assert {"name": "events", "rate": 100.0, "end": 300, "bytes_rate": None} in said["topics"]
+    assert {"name": "events", "rate": 100.0, "end": 300} in said["topics"]
     assert ["events", "features", "reads"] in said["edges"]
+    core.sampled([prediction(1)], 0.5)
+    core.ended(4000, {"predictions": 400})
+    core.ended(5000, {"predictions": 500})
+    assert {"name": "predictions", "rate": 50.0, "end": 500} in core.view("flow")["topics"]  # half of it is no record
     core.ended(5000, {}, "the broker at 127.0.0.1:1: down")
     assert core.view("flow")["waiting_for"] == "the broker at 127.0.0.1:1: down"
 
@@ -349,6 +373,15 @@ def test_latency_is_that_of_a_service_s_own_spans(core: ConsoleCore) -> None:
     assert (said["triton"]["queue_ms"], said["triton"]["compute_ms"]) == (2, 3)
     core.probed(now + 61_000, {"features": Probe("features", "ready")})
     assert core.view("flow")["services"][0]["latency_ms"] is None
+
+
+def test_triton_is_away_if_somebody_waits_for_it(core: ConsoleCore) -> None:
+    """And only then: of an inference that is silent nobody knows what it waits for."""
+    for waits, ready in (("Triton at 127.0.0.1:1: no answer", False), ("its share", True), (None, True)):
+        core.probed(1, {"inference": Probe("inference", "waiting", waits)})
+        assert core.view("flow")["triton"]["ready"] is ready
+    core.probed(2, {"inference": None})
+    assert core.view("flow")["triton"]["ready"] is True
 
 
 def test_the_river_is_that_of_the_services_own_pages() -> None:
@@ -374,7 +407,7 @@ def test_every_feature_has_its_reason() -> None:
 def test_news_grows_with_every_change(core: ConsoleCore) -> None:
     """Whoever shows a part sees by its number that it has changed, and that the others have not."""
     before = dict(core.news)
-    core.sampled([prediction(1)])
+    core.sampled([prediction(1)], 1.0)
     assert {part for part in before if core.news[part] != before[part]} == {"tape"}
     core.summed_up([example(0, judged("served", 0.4))], [])
     assert core.news["quality"] == before["quality"] + 1

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from infra import cli
+from infra.local.advice import BY_ITSELF, EMPTY, SILENT, WAITED_FOR, advice
 from infra.local.status import State, show
 from services.runtime.health import Report
 from services.runtime.labelled import Hour, Labelled
@@ -37,7 +38,28 @@ def test_a_line_a_process() -> None:
         f"inference   waiting  0,1,2       5       features 30         waits for {triton}, 12 s already",
         "labels      joining  -           -       scored ?, labels 2  waits for its share, 1 s already",
         "learner     silent   ?           ?       examples 7          no answer to its probe within 3 s",
+        f"next: {WAITED_FOR['Triton']}{BY_ITSELF}",
+        f"next: {SILENT.format('learner')}",
     ]
+
+
+REPORTS = {"ingestion": Report("ingestion", "ready"), "features": Report("features", "ready", folded=7)}
+AWAY = Report("features", "waiting", "no connection to the broker at 127.0.0.1:9092", 3.0)
+
+
+@pytest.mark.parametrize(
+    ("reports", "next_"),
+    [
+        (REPORTS, []),
+        (REPORTS | {"features": Report("features", "ready")}, [EMPTY]),
+        (REPORTS | {"features": AWAY}, [WAITED_FOR["broker"] + BY_ITSELF]),
+        (REPORTS | {"ingestion": None}, [SILENT.format("ingestion")]),
+        (REPORTS | {"features": AWAY, "labels": None}, [WAITED_FOR["broker"] + BY_ITSELF, SILENT.format("labels")]),
+    ],
+)
+def test_what_to_do_next_is_said(reports: dict[str, Report | None], next_: list[str]) -> None:
+    """Of a broker and a Triton that are away, of who is silent, of a run without events; else nothing."""
+    assert list(advice(reports)) == [f"next: {words}" for words in next_]
 
 
 def test_how_mature_the_labels_are() -> None:

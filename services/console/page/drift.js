@@ -78,7 +78,7 @@ function paint(found) {
     pen.lineWidth = 1.5;
     pen.strokeRect(0.75, at * ROW + 0.75, wide - 1.5, ROW - 1.5);
   }
-  parts.times.replaceChildren(h("span", null, moment(found.times[0])), h("span", null, moment(found.times.at(-1))));
+  parts.times.replaceChildren(...[...new Set([found.times[0], found.times.at(-1)].map((time) => moment(time)))].map((words) => h("span", null, words)));
   set(canvas, "aria-label", `Heat map of ${found.features.length} features. Furthest from usual: ${furthest(found).slice(0, 3).map(([feature, value]) => `${feature} ${number(value)}`).join(", ")}`);
 }
 

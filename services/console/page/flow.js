@@ -3,11 +3,11 @@
 import { card, cards, condition, heat, patchCard, river } from "./river.js";
 import { cells, h, hint, keyed, row, set, table, text } from "./draw.js";
 import { state } from "./live.js";
-import { bytes, count, lasting, ms, plainly, rate } from "./words.js";
+import { count, lasting, ms, plainly, rate } from "./words.js";
 
 export const name = "Flow";
-const SERVICES = [["service"], ["state"], ["messages in", "n"], ["out", "n"], ["behind", "n"], ["", "n"], ["p50", "n"], ["p99", "n"], ["restarts", "n"]];
-const TOPICS = [["topic"], ["messages", "n"], ["bytes", "n"], ["end", "n"]];
+const SERVICES = [["service"], ["state"], ["messages in", "n"], ["messages out", "n"], ["messages behind", "n"], ["behind for", "n"], ["p50", "n"], ["p99", "n"], ["restarts", "n"]];
+const TOPICS = [["topic"], ["messages", "n"], ["end offset", "n"]];
 const parts = {};
 let picked = null;
 
@@ -43,7 +43,7 @@ export function draw(kinds) {
   keyed(parts.cards, cards(flow), (one) => one.name, card(pick), patchCard);
   keyed(parts.services.tBodies[0], flow.services, (one) => `${one.name} ${one.instance}`, () => row(SERVICES), patchService);
   keyed(parts.topics.tBodies[0], flow.topics, (one) => one.name, () => row(TOPICS), (node, one) =>
-    cells(node, [one.name, rate(one.rate), one.bytes_rate ? `${bytes(one.bytes_rate)}/s` : "–", count(one.end)]));
+    cells(node, [one.name, rate(one.rate), count(one.end)]));
 }
 
 function patchService(node, one) {
@@ -68,9 +68,11 @@ function focus(flow) {
 function notice(flow) {
   const down = flow.services.filter((one) => one.status !== "ready");
   const found = [];
-  if (flow.waiting_for) found.push(["unready", "The broker does not answer", `The console waits for ${flow.waiting_for}. Rates stand still until it does; thalweg status says who else waits.`]);
-  if (down.length) found.push(["unready", "Not ready", ...down.map((one) => `${one.name}${one.instance === "1" ? "" : `-${one.instance}`} is ${one.status}${one.waiting_for ? `, waits for ${one.waiting_for}` : ""}. Its log: logs/${one.name}.log in the run's folder; thalweg status says more.`)]);
-  if (flow.triton && !flow.triton.ready) found.push(["unready", "Triton does not answer", "inference waits and holds its input back; nothing is lost. See logs/triton.log in the run's folder."]);
+  if (flow.waiting_for?.startsWith("topics")) found.push(["unready", "Topics are missing", `The console waits for ${flow.waiting_for}. The launcher makes them when a run begins: start the run again.`]);
+  else if (flow.waiting_for) found.push(["unready", "The broker does not answer", `The console waits for ${flow.waiting_for}. Rates stand still until it is back; then all go on by themselves. See logs/tansu.log or logs/kafka.log in the run's folder, or the cluster's own.`]);
+  if (flow.waiting_for && down.length > 1) found.push(["unready", "Not ready", `${down.map((one) => one.name).join(", ")} wait too.`]);
+  else if (down.length) found.push(["unready", "Not ready", ...down.map((one) => `${one.name}${one.instance === "1" ? "" : `-${one.instance}`} is ${one.status}${one.waiting_for ? `: it waits for ${one.waiting_for}` : one.status === "silent" ? ": it has died or hangs; thalweg up starts what dies again" : ""}. Its log: logs/${one.name}.log in the run's folder; thalweg doctor looks closer.`)]);
+  if (flow.triton && !flow.triton.ready) found.push(["unready", "Triton does not answer", "inference waits and holds its input back; nothing is lost, and it goes on by itself. See logs/triton.log in the run's folder."]);
   if ((flow.topics.find((one) => one.name === "events")?.end ?? 0) === 0) found.push(["first"]);
   keyed(parts.notice, found, (one) => one.join(" "), ([kind, title, ...words]) => (kind === "first" ? first() : hint(title, words.map((one) => h("p", null, one)))));
 }
@@ -80,5 +82,5 @@ export function first() {
   const at = state.settings?.ingestion ?? "http://127.0.0.1:8080";
   const line = `curl -X POST ${at}/v1/streams/${stream}/events -H 'Content-Type: application/json' -d @event.json`;
   return hint("No event yet", h("p", null, "Send one; ", h("code", null, `schemas/${plainly(stream)}/event.json`), " says what it holds:"), h("pre", null, line),
-    h("p", null, "or play recorded data: ", h("code", null, "./infra/demo --keep"), ". Events that are put straight on the topic are as good."));
+    h("p", null, "or stop this run and play recorded data: ", h("code", null, "./infra/demo --keep"), ". Events that are put straight on the topic are as good."));
 }

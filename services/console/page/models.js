@@ -10,13 +10,16 @@ export const name = "Models";
 const STATES = ["registered", "shadow", "canary", "champion", "retired"];
 const RANK = ["live", "champion", "canary", "shadow", "registered", "retired"];
 const SHOWN = 24;
+const CARD = { examples: "learned examples", loss: "log loss", prior_loss: "prior's log loss", by: "ordered by" };
 const parts = {};
 
 export function make(root) {
   parts.path = h("ol", { class: "lifecycle", "aria-label": "The way of a version" });
   parts.hold = h("div", { class: "orders" });
   parts.list = h("ol", { class: "versions" });
-  root.append(h("header", { class: "lead" }, h("h1", null, "Models"), parts.hold), parts.path, parts.list);
+  parts.first = hint("No challenger yet", h("p", null, "The trainer registers one after ", h("code", null, "train_after"), " examples, or at ", h("code", null, "thalweg train"), "; it is then compared with what serves, here."));
+  parts.first.hidden = true;
+  root.append(h("header", { class: "lead" }, h("h1", null, "Models"), parts.hold), parts.path, parts.list, parts.first);
 }
 
 export function draw(kinds) {
@@ -26,9 +29,10 @@ export function draw(kinds) {
     text(node.firstChild, count(versions.filter((version) => version.state === one).length));
   });
   hold();
-  if (!versions.length) return parts.list.replaceChildren(h("li", { class: "none" }, hint("No version yet", h("p", null, "The learner publishes its first as soon as it is up; the trainer registers one after ", h("code", null, "train_after"), " examples, or at ", h("code", null, "thalweg train"), "."))));
+  if (!versions.length) return parts.list.replaceChildren(h("li", { class: "none" }, hint("No version yet", h("p", null, "The learner publishes its first as soon as it is up; thalweg status says whether it is."))));
   parts.list.querySelector(".none")?.remove();
   keyed(parts.list, versions.slice(0, SHOWN), (one) => one.name, version, patch);
+  parts.first.hidden = versions.some((one) => one.state !== "live");
 }
 
 function hold() {
@@ -55,9 +59,9 @@ function patch(node, one) {
   text(head.children[1], one.state);
   text(head.children[2], `since ${ago(one.since)}, by ${one.by}`);
   text(reason, one.reason ?? "");
-  const card = Object.entries(one.card ?? {}).filter(([, value]) => ["number", "string"].includes(typeof value));
+  const card = Object.entries(one.card ?? {}).filter(([field, value]) => field in CARD && ["number", "string"].includes(typeof value)).map(([field, value]) => [CARD[field], value]);
   const shared = one.share ? [["share of the keys", one.share]] : [];
-  const weighted = one.weight === null || one.weight === undefined ? [] : [["weight in the mix", one.weight], ...shared];
+  const weighted = !["canary", "champion"].includes(one.state) || one.weight === null || one.weight === undefined ? [] : [["weight in the mix", one.weight], ...shared];
   keyed(facts, [...weighted, ...card], ([field]) => field, ([field]) => h("div", null, h("dt", null, plainly(field)), h("dd")), (item, [field, value]) => {
     text(item.lastChild, field === "weight in the mix" || field.startsWith("share") ? share(value) : typeof value === "number" ? number(value, 4) : value);
   });

@@ -62,7 +62,7 @@ export function make(root) {
   parts.empty = h("div");
   parts.key = h("ul", { class: "key" });
   parts.plot = h("div", { class: "plot", role: "img", "aria-label": "Log loss over event time" });
-  parts.calibration = s("svg", { class: "calibration", viewBox: "0 0 320 320", role: "img" });
+  parts.calibration = s("svg", { class: "calibration", viewBox: "0 0 346 320", role: "img" });
   parts.slices = table("By slice, the worst first", SLICES);
   parts.coverage = h("dl", { class: "facts" });
   parts.note = h("p", { class: "soft" });
@@ -259,12 +259,12 @@ function marks(found) {
 }
 
 function calibration(found) {
-  const x = scaled(0, 1, 46, 312);
+  const x = scaled(0, 1, 60, 326);
   const y = scaled(0, 1, 284, 8);
   const most = Math.max(...found.map((one) => one[2]), 1);
-  const grid = [0, 0.25, 0.5, 0.75, 1].flatMap((at) => [s("path", { class: "grid", d: `M46 ${y(at)}H312M${x(at)} 8V284` }), s("text", { x: 40, y: y(at) + 4, "text-anchor": "end" }, share(at)), s("text", { x: x(at), y: 300, "text-anchor": "middle" }, share(at))]);
+  const grid = [0, 0.25, 0.5, 0.75, 1].flatMap((at) => [s("path", { class: "grid", d: `M60 ${y(at)}H326M${x(at)} 8V284` }), s("text", { x: 54, y: y(at) + 4, "text-anchor": "end" }, share(at)), s("text", { x: x(at), y: 300, "text-anchor": "middle" }, share(at))]);
   const dots = found.map(([said, was, n]) => s("circle", { class: "dot", cx: x(said), cy: y(was), r: 2.5 + 7 * Math.sqrt(n / most) }, s("title", null, `said ${share(said)}, was ${share(was)}, of ${count(n)}`)));
-  parts.calibration.replaceChildren(...grid, s("path", { class: "right", d: `M${x(0)} ${y(0)}L${x(1)} ${y(1)}` }), s("path", { class: "line", d: path(found.map(([said, was]) => [x(said), y(was)])) }), ...dots, s("text", { x: 174, y: 316, "text-anchor": "middle", class: "soft" }, "said"));
+  parts.calibration.replaceChildren(...grid, s("path", { class: "right", d: `M${x(0)} ${y(0)}L${x(1)} ${y(1)}` }), s("path", { class: "line", d: path(found.map(([said, was]) => [x(said), y(was)])) }), ...dots, s("text", { x: 193, y: 316, "text-anchor": "middle", class: "soft" }, "said"), s("text", { x: 0, y: 0, transform: "translate(10 146) rotate(-90)", "text-anchor": "middle", class: "soft" }, "came true"));
   const off = found.reduce((sum, [said, was, n]) => sum + Math.abs(said - was) * n, 0) / Math.max(found.reduce((sum, one) => sum + one[2], 0), 1);
   set(parts.calibration, "aria-label", `Calibration: said and observed shares differ by ${share(off)} on average`);
 }

@@ -2,7 +2,7 @@
 // and whose colour says how far behind its reader is. Which edges there are is data; where they lie is drawn here.
 
 import { h, keyed, s, set, text } from "./draw.js";
-import { bytes, count, lasting, ms, rate } from "./words.js";
+import { count, lasting, ms, rate } from "./words.js";
 
 const WIDTH = 1280;
 const HEIGHT = 556;
@@ -16,7 +16,7 @@ const TOPICS = {
   examples: [894, 312], models: [640, 436], alerts: [1236, 312], commands: [760, 524], "dead-letter": [300, 214], late: [432, 214], summaries: [1236, 190],
 };
 // Where a topic's name stands beside its water; the others lie on a thin line and bear theirs.
-const BESIDE = { events: [0, -24], features: [0, -24], predictions: [0, 32], scored: [-46, 0], labels: [0, -24], examples: [0, -24] };
+const BESIDE = { events: [0, -24], features: [0, -24], predictions: [0, 32], scored: [-62, 0], labels: [0, -24], examples: [-50, -24] };
 // The side of its service where a reach begins or ends, where it is not the one that faces its topic.
 const PORTS = { "ingestion labels": [-20, 1], "ingestion dead-letter": [30, 1], "features dead-letter": [-50, 1], "labels dead-letter": [-50, -1], "features late": [0, 1] };
 const MOUTH = [1275, 112];
@@ -190,7 +190,7 @@ function patchTown(node, { service }) {
   text(rates, rate(service.rows ?? service.in_rate));
   text(latency, service.latency_ms ? `p99 ${ms(service.latency_ms.p99)}` : "");
   const words = condition(service);
-  text(lag, words.length > 24 ? `${words.slice(0, 23)}…` : words);
+  text(lag, words.length > 21 ? `${words.slice(0, 20)}…` : words);
   const whole = `${service.name}: ${words}; ${rate(service.in_rate)} in, ${rate(service.out_rate)} out; ${count(service.lag_records)} records behind`;
   text(title, whole);
   set(node, "aria-label", whole);
@@ -208,7 +208,7 @@ function patchPool(node, { topic }) {
   set(back, "x", -wide / 2);
   text(name, topic.name);
   text(figure, ROWS[topic.name] ? rate(topic.rate).replace("/", " batches/") : rate(topic.rate));
-  text(title, `${topic.name}: ${rate(topic.rate)} messages, ${count(topic.end)} in all${topic.bytes_rate ? `, ${bytes(topic.bytes_rate)}/s` : ""}`);
+  text(title, `${topic.name}: ${rate(topic.rate)} messages, ${count(topic.end)} in all`);
 }
 
 const triton = (found) => (found ? [{ id: "triton", triton: found }] : []);

@@ -5,10 +5,11 @@ import { unlock } from "./dialogs.js";
 import { h, hint, keyed, set, text } from "./draw.js";
 import { state } from "./live.js";
 import { choose, chosen } from "./theme.js";
-import { plainly } from "./words.js";
+import { bytes, plainly } from "./words.js";
 
 export const name = "Settings";
 const THEMES = [["auto", "as the system"], ["light", "light"], ["dark", "dark"]];
+const BYTES = new Set(["max_body", "room"]);
 const parts = {};
 
 export function make(root) {
@@ -29,5 +30,5 @@ export function draw() {
   parts.unlock.hidden = session.acting;
   for (const button of parts.themes.children) set(button, "aria-pressed", String(button.dataset.themeChoice === chosen()));
   if (!state.settings) return;
-  keyed(parts.list, flat(state.settings), ([field]) => field, ([field]) => h("div", null, h("dt", null, plainly(field)), h("dd", { class: "code" })), (node, [, value]) => text(node.lastChild, value === "" || value === null ? "–" : Array.isArray(value) ? value.join(", ") : String(value)));
+  keyed(parts.list, flat(state.settings), ([field]) => field, ([field]) => h("div", null, h("dt", null, plainly(field)), h("dd", { class: "code" })), (node, [field, value]) => text(node.lastChild, value === "" || value === null ? "–" : Array.isArray(value) ? value.join(", ") : BYTES.has(field) ? bytes(value) : String(value)));
 }

@@ -1,7 +1,7 @@
 // A trace as a waterfall. Hours may lie between a prediction and its label: where nothing happens the axis is folded.
 
 import { h, s, set } from "./draw.js";
-import { lasting, ms, number } from "./words.js";
+import { lasting, ms } from "./words.js";
 
 const ORDER = ["ingestion", "features", "inference", "triton", "labels", "learner", "trainer", "rollout", "drift", "console"];
 const FOLD = 0.035; // of the width, for a gap that is folded
@@ -96,7 +96,7 @@ function bar(one, runs) {
     more.hidden = !more.hidden;
     set(button, "aria-expanded", String(!more.hidden));
     if (!more.firstChild) more.append(attributes(one));
-  } }, h("span", { class: "label" }, h("i"), h("b", null, one.service), ` ${one.name}`), h("span", { class: "track" }, s("svg", { viewBox: "0 0 1000 12", preserveAspectRatio: "none", "aria-hidden": "true" }, s("rect", { x: Math.min(left, 0.996) * 1000, width: wide * 1000, height: 12 }))), h("span", { class: "n" }, one.end > one.start ? ms(one.end - one.start) : "·"));
+  } }, h("span", { class: "label", title: `${one.service} ${one.name}` }, h("i"), h("b", null, one.service), ` ${one.name}`), h("span", { class: "track" }, s("svg", { viewBox: "0 0 1000 12", preserveAspectRatio: "none", "aria-hidden": "true" }, s("rect", { x: Math.min(left, 0.996) * 1000, width: wide * 1000, height: 12 }))), h("span", { class: "n" }, one.end > one.start ? ms(one.end - one.start) : "·"));
   button.firstChild.style.paddingLeft = `${Math.min(one.depth, 8) * 9}px`;
   return h("li", { class: `service-${color < 0 ? "other" : one.service}${rederived ? " rederived" : ""}${failed(one) ? " failed" : ""}` }, button, more);
 }
@@ -104,6 +104,6 @@ function bar(one, runs) {
 const failed = (one) => one.attributes?.["error.type"] || /error/i.test(String(one.status?.code ?? one.status ?? ""));
 
 function attributes(one) {
-  const pairs = [["kind", one.kind], ["starts", `${number(one.start, 6)} ms after the first`], ["span", one.span_id], ...Object.entries(one.attributes ?? {}), ...(one.links?.length ? [["links", `${one.links.length} other spans`]] : []), ...(one.events ?? []).map((event) => [event.name ?? "event", JSON.stringify(event.attributes ?? {})])];
+  const pairs = [["kind", one.kind?.toLowerCase()], ["starts", one.start ? `${ms(one.start)} after the first` : "first"], ["span", one.span_id], ...Object.entries(one.attributes ?? {}), ...(one.links?.length ? [["links", `${one.links.length} other spans`]] : []), ...(one.events ?? []).map((event) => [event.name ?? "event", JSON.stringify(event.attributes ?? {})])];
   return h("dl", { class: "attributes" }, pairs.filter(([, value]) => value !== undefined && value !== null && value !== "").map(([field, value]) => [h("dt", null, field), h("dd", null, typeof value === "object" ? JSON.stringify(value) : String(value))]));
 }
