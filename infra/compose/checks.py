@@ -23,9 +23,11 @@ def check(composition: Composition, project: Project) -> None:
 
 
 def _builder(images: list[str]) -> str:
-    standins = next((image for image in images if image.startswith("thalweg/standins:")), "")
-    made = "infra/images/build" if images != [standins] else ""
-    return " && ".join(filter(None, [made, standins and f"infra/images/standins/build {standins.partition(':')[2]}"]))
+    standins = [image for image in images if image.startswith("thalweg/standins")]
+    made = "infra/images/build" if len(standins) < len(images) else ""
+    every = "--all " if any(image.startswith("thalweg/standins-all:") for image in standins) else ""
+    more = f"infra/images/standins/build {every}{standins[0].partition(':')[2]}" if standins else ""
+    return " && ".join(filter(None, [made, more]))
 
 
 def _taken(port: int) -> bool:

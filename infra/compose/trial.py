@@ -2,7 +2,7 @@
 
 `python -m infra.compose.trial PROJECT EVENTS` plays the stream's first events at a stack that is up, kills three
 containers, pauses one for longer than its session lasts, and ends with 0 if nothing was lost, doubled or refused and
-every container is healthy again.
+every container is healthy again. Where Kafka has three nodes, one of them is killed for good.
 """
 
 import logging
@@ -42,13 +42,16 @@ class Fault:
 class Faults:
     """Does what is due; called between the slices that are sent."""
 
-    def __init__(self, project: Project, events: int, sent: Callable[[], int]) -> None:
+    def __init__(self, project: Project, events: int, sent: Callable[[], int], nodes: int = 1) -> None:
         self._project, self._sent = project, sent
         self._wakes: tuple[float, str] | None = None
+        self.gone = {"kafka-2"} if nodes > 1 else set[str]()
         self._due = [
             Fault(events // 5, "killed", "features", project.kill),
             Fault(2 * events // 5, "killed", "inference", project.kill),
-            Fault(3 * events // 5, "killed", "kafka", project.kill),
+            Fault(3 * events // 5, "killed for good", "kafka-2", project.end)
+            if self.gone
+            else Fault(3 * events // 5, "killed", "kafka", project.kill),
             Fault(4 * events // 5, "paused", "labels", self._pause),
         ]
 
@@ -80,7 +83,7 @@ def main(project: Project, events: int) -> bool:
     logging.getLogger("librdkafka").setLevel(logging.CRITICAL)  # that its broker was killed is no news to the ledger
     ledger = Ledger(settings, stream, everything=True)
     try:
-        faults = Faults(project, events, lambda: len(replayer.sent.events))
+        faults = Faults(project, events, lambda: len(replayer.sent.events), int(os.environ["KAFKA_REPLICAS"]))
         key = project.read("ingestion", f"/data/ingestion/{FIRST}").strip()
         replayer = Replayer(stream, door, records(SCHEMAS, name, events), math.inf, ledger.check, SLICE, key)
         progress = Progress(ledger, replayer.sent, events)
@@ -94,7 +97,7 @@ def main(project: Project, events: int) -> bool:
         progress.close()
     finally:
         ledger.close()
-    wait_well(project, time.sleep)
+    wait_well(project, time.sleep, faults.gone)
     return report(project, ledger, sent)
 
 

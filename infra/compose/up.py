@@ -5,7 +5,7 @@ A container that dies is named, with its last lines; that it starts again is the
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
 from pathlib import Path
@@ -174,16 +174,16 @@ def running(containers: Mapping[str, Container], data: Path) -> Running:
     )
 
 
-def wait_well(project: Project, meanwhile: Callable[[float], None]) -> None:
-    """Return when every container is healthy, or ended well where it was to end; EngineError after a while."""
+def wait_well(project: Project, meanwhile: Callable[[float], None], gone: Collection[str] = ()) -> None:
+    """Return when every container that is not gone is healthy, or has ended well; EngineError after a while."""
     deadline = time.monotonic() + HEALTHY_S
-    while ill := sorted(name for name, one in project.containers().items() if not one.well):
+    while ill := sorted(name for name, one in project.containers().items() if not one.well and name not in gone):
         if time.monotonic() > deadline:
             line = ", ".join(ill)
             logs = "\n".join(f"{name}:\n{project.log(name)}" for name in ill)
             raise EngineError(f"not healthy after {HEALTHY_S:.0f} s: {line}\n{logs}")
         meanwhile(2.0)
-    say(f"all {len(project.containers())} containers are well")
+    say(f"all {len(project.containers()) - len(gone)} containers are well")
 
 
 def say(line: str) -> None:

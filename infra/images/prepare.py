@@ -6,6 +6,7 @@ A container that runs once, `python -m infra.images.prepare`; the services start
 import logging
 import os
 import sys
+import time
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from services.runtime.stream import TOPICS, Stream, load_stream
 
 NAME = "prepare"
 TARGETS = Path("/targets")  # what Prometheus reads
+_TOGETHER_S = 60.0  # how long the nodes of a cluster may take until the last of them is there
 _THE_BROKERS = -1  # as many replicas as the broker's own default says
 log = logging.getLogger(NAME)
 
@@ -41,7 +43,7 @@ def main() -> None:
 
 
 def create_topics(settings: Settings, stream: Stream, shared: int) -> None:
-    """Create the topics that are missing."""
+    """Create the topics that are missing; while brokers are, that replicas are to lie on, try again for a minute."""
     wanted = [
         NewTopic(
             stream.topic(kind),
@@ -52,18 +54,27 @@ def create_topics(settings: Settings, stream: Stream, shared: int) -> None:
         for kind in TOPICS
     ]
     admin = AdminClient(client(settings))  # its end would be that of what it was asked for
-    for name, future in admin.create_topics(wanted, request_timeout=30).items():
-        log.info("%s: %s", name, _outcome(future))
+    deadline = time.monotonic() + _TOGETHER_S
+    while wanted:
+        made = admin.create_topics(wanted, request_timeout=30)
+        wanted = [one for one in wanted if not settled(one.topic, made[one.topic], last=time.monotonic() > deadline)]
+        time.sleep(1 if wanted else 0)
 
 
-def _outcome(future: Future[None]) -> str:
+def settled(name: str, future: Future[None], *, last: bool) -> bool:
+    """Tell whether there is a topic now; not where it lacks brokers, unless this was its last chance."""
     try:
         future.result()
     except KafkaException as error:
-        if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+        code = error.args[0].code()
+        if code == KafkaError.INVALID_REPLICATION_FACTOR and not last:
+            return False
+        if code != KafkaError.TOPIC_ALREADY_EXISTS:
             raise
-        return "is there"
-    return "made"
+        log.info("%s: is there", name)
+    else:
+        log.info("%s: made", name)
+    return True
 
 
 if __name__ == "__main__":

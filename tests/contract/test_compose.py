@@ -12,7 +12,11 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = sorted(path.parent.name for path in (ROOT / "services").glob("*/__main__.py"))
-FILES = {"compose.yaml": ("compose.yaml",), "local": ("compose.yaml", "infra/compose.local.yaml")}
+FILES = {
+    "compose.yaml": ("compose.yaml",),
+    "local": ("compose.yaml", "infra/compose.local.yaml"),
+    "all": ("compose.yaml", "infra/compose.all.yaml"),
+}
 ELSEWHERE = {"otel-collector", "jaeger", "grafana", "postgres", "s3", "mlflow"}  # what has no stand-in
 has_compose = pytest.mark.skipif(shutil.which("docker-compose") is None, reason="docker-compose is not installed")
 
@@ -104,6 +108,20 @@ def test_no_secret_is_among_the_pins() -> None:
         assert re.search(rf"\b{name}\b", (ROOT / "infra" / "compose" / "secrets").read_text()), name
 
 
+def test_secrets_that_are_there_stay(tmp_path: Path) -> None:
+    """`infra/compose/secrets` makes all that compose.yaml reads, and changes nothing when it is run again."""
+    script = tmp_path / "infra" / "compose" / "secrets"
+    script.parent.mkdir(parents=True)
+    shutil.copy(ROOT / "infra" / "compose" / "secrets", script)
+    made: list[dict[str, bytes]] = []
+    for _ in range(3):
+        subprocess.run([script], check=True)
+        made.append({path.name: path.read_bytes() for path in (tmp_path / ".run" / "secrets").iterdir()})
+    assert set(made[0]) == set(read("compose.yaml")["secrets"])
+    assert all(made[0].values())
+    assert made[0] == made[1] == made[2]
+
+
 def test_kafkas_image_is_the_version_that_the_jars_are() -> None:
     """The guarantees are proven on the version that infra/kafka/pom.xml names; the stack runs the same."""
     found = re.search(r"<kafka.version>(.+?)<", (ROOT / "infra" / "kafka" / "pom.xml").read_text())
@@ -139,6 +157,43 @@ def test_the_local_stack_needs_no_registry() -> None:
 
 
 @has_compose
+def test_most_of_the_stack_needs_no_registry() -> None:
+    """With compose.all.yaml all but Jaeger and Grafana is of images that are built here, whichever profile is on."""
+    ours = {name for name, one in config(FILES["all"])["services"].items() if one["image"].startswith("thalweg/")}
+    assert ours == set(read("compose.yaml")["services"]) - {"jaeger", "grafana"}
+
+
+def test_a_stand_in_runs_under_the_settings_of_the_real_one() -> None:
+    """In compose.all.yaml a stand-in differs by its image and what that starts: the rest of compose.yaml is tried."""
+    services = read("infra/compose.all.yaml")["services"]
+    assert services.pop("jaeger") == services.pop("grafana") == {"profiles": ["registry"]}
+    assert {key for one in services.values() for key in one} == {"image", "entrypoint"}
+
+
+def test_a_stand_in_is_of_the_version_that_is_pinned() -> None:
+    """MLflow and the Collector are tried in the versions of .env."""
+    mlflow = re.search(r"^mlflow==(.+)$", (STANDINS / "mlflow.txt").read_text(), re.MULTILINE)
+    assert mlflow
+    assert f":v{mlflow[1]}-" in pins()["MLFLOW_IMAGE"]
+    assert pins()["OTEL_COLLECTOR_IMAGE"].endswith(f":{read('infra/images/standins/collector.yml')['dist']['version']}")
+
+
+def test_the_collector_is_built_of_what_it_is_configured_with() -> None:
+    """The stand-in has the parts that infra/compose/collector.yml names, and no other."""
+    told, built = read("infra/compose/collector.yml"), read("infra/images/standins/collector.yml")
+    for kind in ("receivers", "processors", "exporters", "extensions"):
+        wanted = {name.partition("/")[0].replace("_", "") + kind.removesuffix("s") for name in told[kind]}
+        assert {one["gomod"].split()[0].rpartition("/")[2] for one in built[kind]} == wanted
+
+
+def test_mlflow_takes_the_name_that_the_trainer_calls_it_by() -> None:
+    """MLflow answers 403 where the Host of a request is not among those that it is told."""
+    services = read("compose.yaml")["services"]
+    called = services["trainer"]["environment"]["THALWEG_TRAINER_MLFLOW"].removeprefix("http://")
+    assert called in services["mlflow"]["environment"]["MLFLOW_SERVER_ALLOWED_HOSTS"].split(",")
+
+
+@has_compose
 def test_no_span_is_sent_to_what_is_left_out() -> None:
     """With compose.local.yaml no setting and no command names a container that does not start."""
     for name, one in config(FILES["local"])["services"].items():
@@ -158,6 +213,7 @@ def config(files: tuple[str, ...]) -> dict[str, Any]:
     return loaded
 
 
+STANDINS = ROOT / "infra" / "images" / "standins"
 DOCKERFILES = ["infra/images/Dockerfile", "infra/images/triton.Dockerfile"]
 
 
@@ -185,6 +241,8 @@ def test_an_image_is_of_wheels_alone(path: str) -> None:
         "images/debian",
         "images/standins/build",
         "images/standins/kafka",
+        "images/standins/postgres-standin",
+        "images/standins/programs",
         "compose/secrets",
     ],
 )

@@ -20,6 +20,9 @@ class Notes:
     def kill(self, service: str) -> None:
         self.told.append(f"kill {service}")
 
+    def end(self, service: str) -> None:
+        self.told.append(f"end {service}")
+
     def pause(self, service: str) -> None:
         self.told.append(f"pause {service}")
 
@@ -42,6 +45,17 @@ def test_each_fault_comes_once_and_the_paused_wakes(monkeypatch: pytest.MonkeyPa
         assert [said.split()[0] for said in project.told] == ["kill", "kill", "kill", "pause", "unpause"]
         assert project.told[-1] == f"un{project.told[-2]}"
         assert faults.over
+
+
+def test_of_three_nodes_one_is_killed_for_good() -> None:
+    """Where Kafka has three nodes, one other than the one that clients are told first ends, and is not waited for."""
+    project = Notes()
+    faults = Faults(project, 1000, lambda: 600, nodes=3)  # type: ignore[arg-type]
+    for _ in range(3):
+        faults()
+    assert project.told == ["kill features", "kill inference", "end kafka-2"]
+    assert faults.gone == {"kafka-2"}
+    assert Faults(project, 1000, lambda: 0).gone == set()  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
