@@ -1,0 +1,43 @@
+"""Ingestion as its clients on this machine meet it: where it is dialled, and whose word for its certificate counts.
+
+Its own settings say both. The certificate must be for what is dialled: `THALWEG_INGESTION_HOST`, or 127.0.0.1 where
+that is not set, or means every address.
+"""
+
+import ssl
+from collections.abc import Mapping
+
+import httpx
+
+from infra.local.access import variable
+from services.runtime.errors import ConfigError
+from services.runtime.tls import trust
+
+AUTHORITY = variable("ingestion_ca")
+EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 - compared with
+
+
+def address(environment: Mapping[str, str], port: int) -> str:
+    """Return ingestion's address, by the variables that it is started with."""
+    scheme = "https" if environment.get(variable("ingestion_tls_certificate")) else "http"
+    host = environment.get(variable("ingestion_host"), "")
+    name = "127.0.0.1" if host in EVERYWHERE else f"[{host}]" if ":" in host else host
+    return f"{scheme}://{name}:{port}"
+
+
+def trusted(url: str, authority: str) -> ssl.SSLContext | None:
+    """Return what a client at this address trusts; None where TLS is not spoken."""
+    return trust(AUTHORITY, authority) if url.startswith("https:") else None
+
+
+def get(url: str, trusting: ssl.SSLContext | None, patience_s: float) -> httpx.Response:
+    """Ask; ConfigError if who answers has a certificate that does not hold."""
+    try:
+        return httpx.get(url, timeout=patience_s, verify=True if trusting is None else trusting)
+    except httpx.ConnectError as error:
+        if "CERTIFICATE_VERIFY_FAILED" not in str(error):
+            raise
+        raise ConfigError(
+            f"{url}: the certificate does not hold: {error}. Set {AUTHORITY} to the PEM file of the authority that"
+            " signed it, and have it issued for the name or address that is dialled"
+        ) from error
