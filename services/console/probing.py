@@ -78,10 +78,9 @@ def ask(url: str, trusting: ssl.SSLContext) -> Probe | None:
     """Return what a process says of itself; None if it does not answer in time, or answers something else."""
     parts = urllib.parse.urlsplit(url)
     host, port = parts.hostname or "", parts.port
+    connection = http.client.HTTPConnection(host, port, timeout=PATIENCE_S)
     if parts.scheme == "https":
         connection = http.client.HTTPSConnection(host, port, timeout=PATIENCE_S, context=trusting)
-    else:
-        connection = http.client.HTTPConnection(host, port, timeout=PATIENCE_S)
     try:
         connection.request("GET", "/readyz")
         return msgspec.json.decode(connection.getresponse().read(), type=Probe)
