@@ -5,14 +5,18 @@ that is not set, or means every address.
 """
 
 import ssl
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import httpx
 
 from infra.local.access import variable
+from infra.local.processes import ChildDied
 from services.runtime.errors import ConfigError
 from services.runtime.tls import trust
 
+READY_S = 60.0
 AUTHORITY = variable("ingestion_ca")
 EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 - compared with
 
@@ -28,6 +32,21 @@ def address(environment: Mapping[str, str], port: int) -> str:
 def trusted(url: str, authority: str) -> ssl.SSLContext | None:
     """Return what a client at this address trusts; None where TLS is not spoken."""
     return trust(AUTHORITY, authority) if url.startswith("https:") else None
+
+
+def wait(url: str, trusting: ssl.SSLContext | None, check: Callable[[], None], log: Path) -> None:
+    """Return once a service answers at this address; ChildDied if it does not, ConfigError if it can't be trusted."""
+    deadline = time.monotonic() + READY_S
+    while True:
+        check()
+        try:
+            get(f"{url}/healthz", trusting, 1).raise_for_status()
+        except httpx.HTTPError:
+            if time.monotonic() > deadline:
+                raise ChildDied(f"{log.stem} does not answer after {READY_S:.0f} s; see {log}") from None
+            time.sleep(0.1)
+        else:
+            return
 
 
 def get(url: str, trusting: ssl.SSLContext | None, patience_s: float) -> httpx.Response:

@@ -5,14 +5,12 @@ import fcntl
 import os
 import socket
 import ssl
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TextIO
 
-import httpx
 import msgspec
 from msgspec.structs import replace
 
@@ -22,7 +20,7 @@ from infra.local import access, brokers, door, instances, leavings, scraped, top
 from infra.local.access import Access
 from infra.local.brokers import Broker, TopicSpec
 from infra.local.instances import SERVICES, Instances
-from infra.local.processes import ChildDied, Children
+from infra.local.processes import Children
 from infra.local.triton import Triton
 from services.console.access import Tokens
 from services.console.tokens import make_tokens, tokens_path
@@ -36,7 +34,6 @@ REPOSITORY = Path(__file__).parents[2]
 PORTS = {"ingestion": 8080, "drift": 8081, "console": 8090}
 CONSOLE, OFF = "console", "off"
 UNGROUPED = ("ingestion", "console")  # they read without a consumer group
-READY_S = 60.0
 _EMBEDDED = {"THALWEG_SESSION_TIMEOUT_MS": "3000"}  # Tansu lets a group's first member wait for half of it
 
 
@@ -205,8 +202,8 @@ class Stack:
         brokers.create_topics(self.broker, self._topics())
         self._start_services(address)
         self.triton = triton.wait_ready(address, self.children)
-        self._wait_http("ingestion", self.ingestion, self.trusting)
-        self._wait_http("console", self.console, None)
+        for name, url, trusting in (("ingestion", self.ingestion, self.trusting), ("console", self.console, None)):
+            door.wait(url, trusting, self.check, self.children.logs / f"{name}.log")
         brokers.wait_joined(self.broker, self.children, self._groups())
         self._wait_first_version()
         where = self.broker.address, self.ingestion, str(self.data), self.answering, self.console, address
@@ -282,20 +279,6 @@ class Stack:
         while not models.poll(1, 0.1):
             self.check()
         models.close()
-
-    def _wait_http(self, name: str, url: str, trusting: ssl.SSLContext | None) -> None:
-        deadline = time.monotonic() + READY_S
-        while True:
-            self.check()
-            try:
-                door.get(f"{url}/healthz", trusting, 1).raise_for_status()
-            except httpx.HTTPError:
-                if time.monotonic() > deadline:
-                    log = self.children.logs / f"{name}.log"
-                    raise ChildDied(f"{name} does not answer after {READY_S:.0f} s; see {log}") from None
-                time.sleep(0.1)
-            else:
-                return
 
 
 def read_running(run_dir: Path, stream: str) -> Running | None:

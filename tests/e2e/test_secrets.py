@@ -3,21 +3,24 @@
 import base64
 import gzip
 import os
+import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import httpx
 import msgspec
 import pytest
 
 from infra import cli
-from infra.local import brokers
+from infra.local import authority, brokers
 from infra.local.brokers import TopicSpec
 from infra.local.processes import Children
 from infra.local.replayer import Replayer, records
@@ -28,12 +31,14 @@ from services.console.tokens import tokens_path
 from services.runtime.history import read_all
 from services.runtime.stream import TOPICS, load_stream
 from tests.consoles import until
+from tests.marked import marked_schemas
 
 ROOT = Path(__file__).parents[2]
 SCHEMAS = ROOT / "schemas"
 WORD = "Zq7hunter2Wk"  # made up; and a suffix for each place, so that a finding says whose it is
 PLACES = ("webhook", "alertmanager", "snapshots", "mlflow", "otlp")
 EVENTS = 300
+KAFKA = all(map(shutil.which, ("java", "mvn")))  # with a password for each service
 
 
 def secret(place: str) -> str:
@@ -79,8 +84,10 @@ def receiver() -> Iterator[Receiver]:
 
 @contextmanager
 def a_run(folder: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stack]:
-    """Start one with a secret in each setting, URL and variable that takes one."""
+    """Start one with a secret in each setting, URL and variable that takes one; a field of its events has tokens."""
     (closed,) = brokers.free_ports(1)
+    door = authority.issue(folder / "secret")
+    schemas = marked_schemas(folder / "schemas", {"tailnum": "tokenise"})
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "made-up")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret("aws"))
     settings = {
@@ -89,21 +96,27 @@ def a_run(folder: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> 
         "THALWEG_SNAPSHOTS": f"memory://me:{secret('snapshots')}@there/snapshots",
         "THALWEG_TRAINER_MLFLOW": f"http://me:{secret('mlflow')}@127.0.0.1:{closed}",
         "THALWEG_TRACE_KEYS": "JFK,EWR,LGA",
+        "THALWEG_INGESTION_TLS_CERTIFICATE": str(door.chain),
+        "THALWEG_INGESTION_TLS_KEY": str(door.key),
+        "THALWEG_INGESTION_CA": str(door.authority),
     }
     otlp = f"http://me:{secret('otlp')}@127.0.0.1:{receiver.port}"
-    options = Options("flights", 2, run_dir=folder / "run", settings=settings, otlp=otlp)
-    with Stack(options, load_stream(SCHEMAS, "flights"), SCHEMAS) as stack:
+    broker = {"broker": "kafka", "guarded": True} if KAFKA else {}
+    options = Options("flights", 2, run_dir=folder / "run", settings=settings, otlp=otlp, **broker)
+    with Stack(options, load_stream(schemas, "flights"), schemas) as stack:
         yield stack
 
 
+@pytest.mark.timeout(600)
 def test_a_run_shows_no_secret(
     tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Everything that a run wrote, sent, answered or said is searched for every secret that it was given, or made."""
     with a_run(tmp_path, receiver, monkeypatch) as stack:
         timed = islice(records(SCHEMAS, "flights", EVENTS), EVENTS)
-        Replayer(stack.stream, stack.ingestion, timed, float("inf"), stack.check).run(lambda: None)
-        bad = httpx.post(f"{stack.ingestion}/v1/streams/flights/events", json={"event_id": 1}, timeout=20)
+        playing = Replayer(stack.stream, stack.ingestion, timed, float("inf"), stack.check, trusting=stack.trusting)
+        playing.run(lambda: None)
+        bad = post(stack, "", "events", {"event_id": 1})
         until(lambda: len(predicted(stack)) > EVENTS // 3 and receiver.bodies, 90)
         key = an_api_key(stack, capsys)
         refused = [post(stack, key, "labels"), post(stack, f"{key[:-4]}AAAA", "events"), post(stack, "", "events")]
@@ -120,18 +133,27 @@ def test_a_run_shows_no_secret(
             cli.main([*command, *where])
             found[f"command {command}"] = capsys.readouterr().out.encode()
         cli.main(["drift", "report", "--out", str(tmp_path / "drift.html"), *where])
-        files = [path for path in tmp_path.rglob("*") if path.is_file() and not path.is_relative_to(stack.data)]
+        held = [stack.data, tmp_path / "secret", *(stack.folder / "kafka" / part for part in ("users", "certificates"))]
+        everything = [path for path in tmp_path.rglob("*") if path.is_file()]
+        files = [path for path in everything if not any(path.is_relative_to(folder) for folder in held)]
         found |= {f"file {path.relative_to(tmp_path)}": path.read_bytes() for path in files}
         data = [*stack.data.glob("console/spans.db*"), *(p for p in (stack.data / "store").rglob("*") if p.is_file())]
         found |= {f"data {path.name}": path.read_bytes() for path in data}
+        spoken = [child for child in stack.children if child.name != "triton"]  # its receiver's URL: see security.md
+        found |= {f"command line of {child.name}": "\0".join(child.argv).encode() for child in spoken}
+        passwords = [path.read_bytes() for path in (stack.folder / "kafka" / "users").glob("*")]
+        assert bool(passwords) == KAFKA
     found |= {f"log {path.name}": path.read_bytes() for path in (tmp_path / "run" / "flights" / "logs").iterdir()}
     assert len(found) > 40
     assert f"me:{secret('otlp')}" in receiver.authorized, "it was used"
     assert b"predict" in found["answer console /metrics"] or b"thalweg" in found["answer console /metrics"]
     made = [token.encode() for token in (tokens.acting, tokens.reading, tokens.key, key[-43:])]
-    private = (tmp_path / "run" / "flights" / "data" / "keys" / "private").read_bytes()
+    keys = [
+        (tmp_path / "run" / "flights" / "data" / "keys" / name).read_bytes() for name in ("private", "vault", "pii")
+    ]
+    made += [*passwords, *(tmp_path / "secret" / "key.pem").read_bytes().splitlines()[1:-1]]
     basic = [base64.b64encode(f"me:{secret(place)}".encode()) for place in PLACES]
-    secrets = [WORD.encode(), *basic, *made, private, private.hex().encode()]
+    secrets = [WORD.encode(), *basic, *made, *keys, *(key.hex().encode() for key in keys)]
     assert showing(found | {str(n): b"<" + one + b">" for n, one in enumerate(secrets)}, secrets) == [
         str(n) for n in range(len(secrets))
     ], "what was planted, and nothing else"
@@ -148,12 +170,18 @@ def an_api_key(stack: Stack, capsys: pytest.CaptureFixture[str]) -> str:
     return key
 
 
-def post(stack: Stack, key: str, kind: str) -> httpx.Response:
-    """Send the first event once more: a duplicate, which is accepted and dead-lettered later."""
-    (event,) = [record for _, what, record in islice(records(SCHEMAS, "flights", 1), 1) if what == "event"]
+def post(stack: Stack, key: str, kind: str, event: dict[str, Any] | None = None) -> httpx.Response:
+    """Send an event, or the first one once more: a duplicate, which is accepted and dead-lettered later."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     where = f"{stack.ingestion}/v1/streams/flights/{kind}"
-    return httpx.post(where, json=event, headers=headers, timeout=20)
+    return httpx.post(where, json=event or first_event(), headers=headers, timeout=20, verify=stack.trusting or True)
+
+
+@cache
+def first_event() -> dict[str, Any]:
+    """Return the first of the flights, which takes long to read."""
+    (event,) = [record for _, what, record in islice(records(SCHEMAS, "flights", 1), 1) if what == "event"]
+    return event
 
 
 def showing(found: dict[str, bytes], secrets: list[bytes]) -> list[str]:
@@ -175,10 +203,11 @@ def answers(stack: Stack, tokens: Tokens) -> dict[str, bytes]:
     asked += [("console", stack.console, path) for path in paths]
     asked += [("console", stack.console, "/api/session"), ("drift", stack.drift, "/drift")]
     bearer = {"Authorization": f"Bearer {tokens.reading}"}
-    return {
-        f"{name} {path}": httpx.get(url + path, headers=bearer if name == "console" else {}, timeout=20).content
-        for name, url, path in asked
-    }
+    with httpx.Client(timeout=20, verify=stack.trusting or True) as client:
+        return {
+            f"{name} {path}": client.get(url + path, headers=bearer if name == "console" else {}).content
+            for name, url, path in asked
+        }
 
 
 # What fails says where, and not with what
