@@ -250,8 +250,8 @@ def test_the_rules_are_there_and_no_more(
         grant(run.settings("console"), wanted)
 
 
-def test_no_password_is_written_anywhere(run: Run) -> None:
-    """No file that the run has left, but those made to hold them, has a password; no page, and no command line."""
+def test_no_password_is_written_anywhere(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """No file that the run has left, but those made to hold them, has a password; no page, topic, report or command."""
     words = {file.name: file.read_text() for file in run.users.iterdir()}
     assert len(words) == 12
     assert all(len(word) >= 32 for word in words.values())
@@ -266,6 +266,14 @@ def test_no_password_is_written_anywhere(run: Run) -> None:
         assert not found(words, page.encode()), name
     for child in run.stack.children:
         assert not found(words, "\0".join(child.argv).encode())
+    for topic in EVERY_TOPIC:
+        told = [record for batch in read_all(run.settings(OPERATOR), topic) for record in batch]
+        assert not any(found(words, part) for record in told for part in (record.key or b"", record.value)), topic
+    for command in (["status", "--once"], ["doctor"], ["models", "list"]):
+        cli.main([*command, "--run-dir", str(run.stack.options.run_dir)])
+        said = capsys.readouterr()
+        assert said.out, command
+        assert not found(words, (said.out + said.err).encode()), command
 
 
 # Forgetting, last: it changes the log, and ends the run
