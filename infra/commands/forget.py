@@ -36,6 +36,7 @@ from services.runtime.stream import Stream, load_stream
 from services.runtime.treatments import TOKEN
 from services.runtime.vault import Vault
 
+READY_S = 300.0  # a broker whose log is large, or was not closed, takes a while to look through it
 MOST = 64  # partitions that are looked at where no broker says how many there are
 ABOUT = """\
 The services of the stream, and who writes to its topics, must be down: they hold the key in memory. Topics of Apache
@@ -233,7 +234,7 @@ def _broker(given: argparse.Namespace, stream: Stream, data: Path) -> Iterator[S
     kept = json.loads((home / "cluster.json").read_bytes())
     with Children(home.parent / "logs") as children:
         broker = brokers.kafka(children, home.parent, kept["nodes"], guarded=kept["guarded"])
-        brokers.wait_ready(broker, children)
+        brokers.wait_ready(broker, children, READY_S)
         users = guarding.prepare(broker.settings, stream.name, home / "users") if kept["guarded"] else {}
         yield settings(broker.address, users.get(FORGET, {}))
     for old in home.glob("*/data/*-delete"):  # what it would have deleted in a minute
