@@ -4,6 +4,7 @@ Its own settings say both. The certificate must be for what is dialled: `THALWEG
 that is not set, or means every address.
 """
 
+import ipaddress
 import ssl
 import time
 from collections.abc import Callable, Mapping
@@ -18,15 +19,21 @@ from services.runtime.tls import trust
 
 READY_S = 60.0
 AUTHORITY = variable("ingestion_ca")
-EVERYWHERE = ("", "0.0.0.0", "::")  # noqa: S104 - compared with
 
 
 def address(environment: Mapping[str, str], port: int) -> str:
     """Return ingestion's address, by the variables that it is started with."""
     scheme = "https" if environment.get(variable("ingestion_tls_certificate")) else "http"
     host = environment.get(variable("ingestion_host"), "")
-    name = "127.0.0.1" if host in EVERYWHERE else f"[{host}]" if ":" in host else host
+    name = "127.0.0.1" if _everywhere(host) else f"[{host}]" if ":" in host else host
     return f"{scheme}://{name}:{port}"
+
+
+def _everywhere(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:  # a name
+        return not host
 
 
 def trusted(url: str, authority: str) -> ssl.SSLContext | None:
