@@ -161,7 +161,7 @@ def _up(given: argparse.Namespace) -> int:
         print(
             f"{stream.name} is up: broker {stack.broker.address}, POST to"
             f" {stack.ingestion}/v1/streams/{stream.name}/events, logs in {stack.folder / 'logs'}; Ctrl-C stops it\n"
-            f"console: {stack.console_page}",
+            f"console: {stack.console_page}{stack.was_cleared}",
             flush=True,
         )
         supervisor = Supervisor(stack.children)

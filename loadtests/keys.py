@@ -24,9 +24,8 @@ from pathlib import Path
 import httpx
 from starlette.requests import Request
 
-from infra.local import brokers
+from infra.local import authority, brokers
 from infra.local.brokers import TopicSpec
-from infra.local.certificates import certify
 from infra.local.processes import Children
 from infra.local.replayer import records
 from infra.local.stack import REPOSITORY
@@ -73,10 +72,10 @@ class Door:
         port = brokers.free_ports(1)[0]
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
         self.headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/x-ndjson"}
-        trust = ssl.create_default_context(cafile=folder / "certificate.pem")
+        trust = ssl.create_default_context(cafile=folder / "authority.pem")
         self._verify: ssl.SSLContext | bool = trust if tls else True
         own = {"PORT": str(port), "KEYS": str(folder / ("none.json" if name == "open" else "keys.json"))}
-        files = {"TLS_CERTIFICATE": str(folder / "certificate.pem"), "TLS_KEY": str(folder / "key.pem")}
+        files = {"TLS_CERTIFICATE": str(folder / "chain.pem"), "TLS_KEY": str(folder / "key.pem")}
         given = {f"THALWEG_INGESTION_{name}": value for name, value in (own | (files if tls else {})).items()}
         environment = os.environ | {"THALWEG_BROKER": broker} | given
         self._child = children.start(
@@ -131,7 +130,7 @@ def main() -> None:
     given = parser.parse_args()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        certify(folder)
+        authority.issue(folder)
         key = make_keys(folder / "keys.json", PRODUCERS)
         cost = check_us(folder / "keys.json", key)
         print(f"a check: {cost:.1f} µs, with {PRODUCERS} producers in the file")

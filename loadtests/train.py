@@ -19,7 +19,6 @@ from itertools import pairwise
 
 import msgspec
 import numpy as np
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from train_speed import compare, described
@@ -30,6 +29,7 @@ from infra.local.stack import REPOSITORY
 from services.features.core import FeaturesCore
 from services.learner.model import build_model
 from services.runtime.frames import rows
+from services.runtime.onnx_session import open_session
 from services.runtime.records import Record
 from services.runtime.river_score import score
 from services.runtime.schemas import features_frame
@@ -172,7 +172,7 @@ def served(trained: Trained, flights: Flights, tested: Ints) -> NDArray[np.float
     """Return the scores of the rows tested, as the exported graph gives them."""
     places = history(flights.entities, trained.network.shape.vectors)[tested]
     inputs = side_by_side(flights.vectors, places)
-    session = onnxruntime.InferenceSession(export(trained.network, inputs), providers=["CPUExecutionProvider"])
+    session = open_session(export(trained.network, inputs))
     return np.asarray(session.run([OUTPUT], {INPUT: inputs})[0])
 
 

@@ -6,22 +6,29 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
+from confluent_kafka import KafkaException
+from msgspec.structs import replace
 
 from infra.commands.connection import add_log
 from infra.forgetting import files
 from infra.forgetting.person import KINDS, Person
 from infra.forgetting.rewriting import Cluster, refilled, spooled
 from infra.forgetting.spool import Spool
-from infra.local import brokers
+from infra.kafka import guarding
+from infra.kafka.acls import FORGET, user
+from infra.local import access, brokers
+from infra.local.access import Access
 from infra.local.processes import Children
 from infra.local.stack import claim
+from services.runtime.errors import Stop
 from services.runtime.history import KafkaHistory
+from services.runtime.kafka import REFUSED
 from services.runtime.pii import open_masker
 from services.runtime.settings import Settings
 from services.runtime.stores import open_store
@@ -29,13 +36,15 @@ from services.runtime.stream import Stream, load_stream
 from services.runtime.treatments import TOKEN
 from services.runtime.vault import Vault
 
+READY_S = 300.0  # a broker whose log is large, or was not closed, takes a while to look through it
 MOST = 64  # partitions that are looked at where no broker says how many there are
 ABOUT = """\
 The services of the stream, and who writes to its topics, must be down: they hold the key in memory. Topics of Apache
 Kafka are written again without it, every other record at its old offset; what was folded is dropped and folded again at
 the next start. A run that is killed is finished by calling it again. Exit status 0: nothing of the key is left but what
 was said to be; 1: something is. Models hold weights, not rows: one that learned from the key's examples stays as it is
-until it is trained anew (thalweg train, once this is done)."""
+until it is trained anew (thalweg train, once this is done). A Kafka with rules is gone into as the user STREAM.forget,
+with THALWEG_BROKER_CA, _USER and _PASSWORD_FILE."""
 
 
 class Line(NamedTuple):
@@ -66,9 +75,21 @@ def _forget(given: argparse.Namespace) -> int:
     data = given.run_dir / stream.name / "data"
     with claim(given.run_dir, stream.name), _broker(given, stream, data) as settings:
         forgetting = Forgetting(given, stream, data, settings)
-        lines = forgetting.run()
+        lines = _permitted(stream, forgetting.run)
     _show(lines, "would be removed" if given.dry_run else "removed")
     return 1 if forgetting.left else 0
+
+
+def _permitted(stream: Stream, run: Callable[[], list[Line]]) -> list[Line]:
+    try:
+        return run()
+    except KafkaException as error:
+        if error.args[0].code() not in REFUSED:
+            raise
+        raise Stop(
+            f"the broker refuses it: {error.args[0].str()}. Log in as {user(stream.name, FORGET)}, whose rules"
+            " `thalweg acls --service forget` prints, and call it again: what was begun is finished then"
+        ) from error
 
 
 class Forgetting:
@@ -198,20 +219,24 @@ def _stand_in(stream: Stream, data: Path, key: str) -> str:
 
 @contextmanager
 def _broker(given: argparse.Namespace, stream: Stream, data: Path) -> Iterator[Settings | None]:
-    """Yield what a client of the log reads from: the broker that was named, or the Kafka of this folder, started."""
+    """Yield what a client of the log reads from: the broker that was named, or the Kafka of this folder, started.
 
-    def settings(address: str) -> Settings:
-        return Settings(stream=stream.name, schemas=given.schemas, broker=address, data=data)
+    The environment says what lets us into the one, as it does for services; in the other we are who may forget.
+    """
+
+    def settings(address: str, ours: Access) -> Settings:
+        return replace(access.settings(address, ours), stream=stream.name, schemas=given.schemas, data=data)
 
     home = given.run_dir / stream.name / "kafka"
     if given.broker or not (home / "cluster.json").exists():
-        yield settings(given.broker) if given.broker else None
+        yield settings(given.broker, access.from_environment(os.environ)) if given.broker else None
         return
-    nodes = json.loads((home / "cluster.json").read_bytes())["nodes"]
+    kept = json.loads((home / "cluster.json").read_bytes())
     with Children(home.parent / "logs") as children:
-        broker = brokers.kafka(children, home.parent, nodes)
-        brokers.wait_ready(broker, children)
-        yield settings(broker.address)
+        broker = brokers.kafka(children, home.parent, kept["nodes"], guarded=kept["guarded"])
+        brokers.wait_ready(broker, children, READY_S)
+        users = guarding.prepare(broker.settings, stream.name, home / "users") if kept["guarded"] else {}
+        yield settings(broker.address, users.get(FORGET, {}))
     for old in home.glob("*/data/*-delete"):  # what it would have deleted in a minute
         shutil.rmtree(old)
 

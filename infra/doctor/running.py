@@ -12,7 +12,8 @@ from services.runtime.health import Report
 
 
 def services(running: Running) -> list[Finding]:
-    reports = {name: ask(url) for name, url in running.services.items()}
+    trusting = running.trusting
+    reports = {name: ask(url, trusting) for name, url in running.services.items()}
     return judged(troubles(reports), "services", f"{len(reports)} answer and are ready")
 
 

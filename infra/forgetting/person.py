@@ -68,8 +68,8 @@ class Person(msgspec.Struct):
     def _in_letter(self, stream: Stream, record: Record) -> bool:
         try:
             letter = msgspec.json.decode(record.value, type=DeadLetter)
-        except msgspec.ValidationError:  # that one was sent through again: it names a place
-            return False
+        except msgspec.DecodeError:  # it says that one was sent through again, or is no letter at all
+            return any(needle in record.value for needle in self.needles)
         value = base64.b64decode(letter.value or "")
         fields, original = _fields(value), (None if letter.key is None else base64.b64decode(letter.key))
         quoted = any(repr(name) in letter.message for name in {self.key, *self.ids})

@@ -10,8 +10,10 @@ import msgspec
 
 FILE = Path(__file__).with_name("acls.toml")
 OPERATOR = "operator"
+FORGET = "forget"
 Resource: TypeAlias = Literal["topic", "group", "transactional-id"]
-Operation: TypeAlias = Literal["Read", "Write", "Create", "Describe", "DescribeConfigs"]
+Operation: TypeAlias = Literal["Read", "Write", "Create", "Delete", "Describe", "DescribeConfigs", "AlterConfigs"]
+MAKE_AGAIN: tuple[Operation, ...] = ("Read", "Write", "Create", "Delete", "DescribeConfigs", "AlterConfigs")
 
 
 class Grants(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -22,6 +24,7 @@ class Grants(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     looks: tuple[str, ...] = ()
     keeps: tuple[str, ...] = ()
     makes: tuple[str, ...] = ()
+    rewrites: tuple[str, ...] = ()
     joins: bool = False
     transactions: tuple[str, ...] = ()
     watches: bool = False
@@ -71,6 +74,9 @@ def _of(stream: str, service: str, granted: Grants) -> Iterator[Rule]:
         ("topic", granted.looks, ("Describe",)),
         ("topic", granted.keeps, ("Create", "Read", "Write")),
         ("topic", granted.makes, ("Create",)),
+        ("topic", granted.rewrites, MAKE_AGAIN),
+        ("transactional-id", [f"{name}.forget" for name in granted.rewrites], ("Write",)),
+        ("group", ("*",) if granted.rewrites else (), ("Read",)),
         ("transactional-id", granted.transactions, ("Write",)),
         ("topic", ("*",) if granted.watches else (), ("DescribeConfigs",)),
         ("group", ("*",) if granted.watches else ("reader.*",), ("Describe",)),

@@ -64,7 +64,7 @@ listener.name.clients.scram-sha-512.sasl.jaas.config=\
 org.apache.kafka.common.security.scram.ScramLoginModule required;
 sasl.enabled.mechanisms={mechanism}
 ssl.keystore.type=PEM
-ssl.keystore.location={certificates.broker}
+ssl.keystore.location={certificates.both}
 ssl.truststore.type=PEM
 ssl.truststore.location={certificates.authority}
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer

@@ -1,4 +1,4 @@
-"""A certificate authority for one start of a local broker: its key is forgotten once the broker's is signed."""
+"""A certificate authority for one start of what listens here: its key is forgotten once a server's is signed."""
 
 import datetime as dt
 import ipaddress
@@ -10,28 +10,37 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, generate_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-BROKER = "thalweg-broker"  # the name by which brokers know each other
+BROKER = "thalweg-broker"  # the subject: by it brokers know each other
 VALID = dt.timedelta(days=365)
 HERE = ("localhost", "127.0.0.1")
 
 
 class Certificates(NamedTuple):
-    """PEM files: the authority's certificate, and the broker's key with its chain."""
+    """PEM files: the authority's certificate, a server's key, its chain, and both of these in one."""
 
     authority: Path
-    broker: Path
+    key: Path
+    chain: Path
+    both: Path
 
 
 def issue(folder: Path, names: tuple[str, ...] = HERE) -> Certificates:
-    """Make an authority, and have it sign a certificate for a broker of these names and addresses."""
+    """Make an authority, and have it sign a certificate for a server of these names and addresses."""
     folder.mkdir(parents=True, exist_ok=True)
-    files = Certificates(folder / "authority.pem", folder / "broker.pem")
+    files = Certificates(*(folder / f"{name}.pem" for name in Certificates._fields))
     root, key = generate_private_key(SECP256R1()), generate_private_key(SECP256R1())
     authority = _certificate("thalweg local authority", root, root, None, ())
     signed = _certificate(BROKER, key, root, authority.subject, names)
     _write(files.authority, _pem(authority))
-    _write(files.broker, _private(key) + _pem(signed) + _pem(authority))
+    _write(files.key, _private(key))
+    _write(files.chain, _pem(signed) + _pem(authority))
+    _write(files.both, _private(key) + _pem(signed) + _pem(authority))
     return files
+
+
+def serial(chain: Path) -> int:
+    """Return the serial number of the first certificate in a file."""
+    return x509.load_pem_x509_certificate(chain.read_bytes()).serial_number
 
 
 def _certificate(

@@ -11,6 +11,7 @@ import httpx
 import msgspec
 
 from infra.local.ledger import Ledger
+from infra.local.lending import lent
 from infra.local.progress import Progress
 from infra.local.quality import Quality
 from infra.local.repairs import Repairs, Told, line
@@ -49,17 +50,18 @@ def run(demo: Demo) -> bool:
         timed = turned(timed, stream, demo.flip_after)
     print(f"starting {demo.options.broker} broker, Triton and the services of {stream.name} …", flush=True)
     began = time.monotonic()
-    with Stack(replace(demo.options, settings=PROMPT), stream, demo.schemas) as stack:
+    options = replace(demo.options, settings=PROMPT)
+    with Stack(options, stream, demo.schemas) as stack, lent(stack.keys, stream.name) as key:
         print(
             f"up in {time.monotonic() - began:.1f} s: broker {stack.broker.kind} {stack.broker.version}"
             f" at {stack.broker.address}, Triton {stack.triton.version}, ingestion at {stack.ingestion}\n"
-            f"console: {stack.console_page}",
+            f"console: {stack.console_page}{stack.was_cleared}",
             flush=True,
         )
         ledger, repairs = Ledger(stack.settings, stream), Repairs(stack.settings, stream)
         try:
             speed = demo.speed or stream.pipeline.replay.speed
-            replayer = Replayer(stream, stack.ingestion, timed, speed, stack.check)
+            replayer = Replayer(stream, stack.ingestion, timed, speed, stack.check, key=key, trusting=stack.trusting)
             trainings = Trainings(stack) if speed == math.inf else None
             progress = Progress(ledger, replayer.sent, demo.events, Told(repairs))
             sent = play(replayer, ledger, stack.check, progress, trainings)

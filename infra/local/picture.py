@@ -5,12 +5,11 @@ from collections import defaultdict
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-import httpx
 import msgspec
 
 from infra.local.offsets import Asking, BrokerSilent, Offsets
 from infra.local.stack import Running
-from infra.local.status import INPUTS
+from infra.local.status import INPUTS, ask
 from services.runtime.alerts import Alert, decode_alert, standing
 from services.runtime.chronicle import Chronicle
 from services.runtime.health import Report
@@ -78,6 +77,7 @@ class Watch:
 
     def __init__(self, stream: Stream, running: Running) -> None:
         self._stream, self._running, self._settings = stream, running, running.settings(stream.name)
+        self._trusting = running.trusting
         groups = [f"{stream.name}.{service}" for service in INPUTS]
         self._asking = Asking(self._settings, groups)
         self._topics = {stream.topic(kind): kind for kind in TOPICS}
@@ -87,7 +87,10 @@ class Watch:
         self._pool = ThreadPoolExecutor(8, "probes")
 
     def look(self) -> Picture:
-        reports = {name: self._pool.submit(_ask, url) for name, url in self._running.services.items()}
+        reports = {
+            name: self._pool.submit(ask, url, self._trusting, PATIENCE_S)
+            for name, url in self._running.services.items()
+        }
         seen, wrong = self._ask_broker()
         found = {name: future.result() for name, future in reports.items()}
         services = [self._service(name, report, seen) for name, report in found.items()]
@@ -160,10 +163,3 @@ class Watch:
         """Return by how many offsets a second these topics have grown; None if it was not seen twice."""
         grown = [now[one] - before[one] for one in now.keys() & before.keys() if one.topic in topics]
         return sum(grown) / max(seen.at - self._before.at, 1e-3) if grown else None
-
-
-def _ask(url: str) -> Report | None:
-    try:
-        return msgspec.json.decode(httpx.get(f"{url}/readyz", timeout=PATIENCE_S).content, type=Report)
-    except (httpx.HTTPError, msgspec.DecodeError):
-        return None

@@ -1,6 +1,7 @@
 """Plays a stream's recorded data through the HTTP door, as its producers would: events and labels in order of time."""
 
 import importlib.util
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -65,9 +66,10 @@ class Sent:
 
 
 class Replayer:
-    """Sends slices of what is due, of `most` records each at most; with an API key, where the door asks for one.
+    """Sends slices of what is due, of `most` records each at most.
 
-    `speed` is seconds of event time a second; infinite sends as fast as it is taken.
+    `speed` is seconds of event time a second; infinite sends as fast as it is taken. `key` is for a door that asks for
+    one, `trusting` for one that speaks TLS.
     """
 
     def __init__(
@@ -79,11 +81,13 @@ class Replayer:
         check: Callable[[], None],
         most: int = SLICE,
         key: str | None = None,
+        trusting: ssl.SSLContext | None = None,
     ) -> None:
         self._most = most
         self._stream, self._timed, self._speed, self._check = stream, timed, speed, check
         shown = {} if key is None else {"Authorization": f"Bearer {key}"}
-        self._client = httpx.Client(base_url=f"{url}/v1/streams/{stream.name}", timeout=PATIENCE_S, headers=shown)
+        base, verify = f"{url}/v1/streams/{stream.name}", True if trusting is None else trusting
+        self._client = httpx.Client(base_url=base, timeout=PATIENCE_S, headers=shown, verify=verify)
         self._key, self._id, self._label = stream.key, stream.pipeline.stream.id, stream.pipeline.label.field
         self._positives = 0
         self._newest_of_key: dict[str, float] = {}

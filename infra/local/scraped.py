@@ -11,13 +11,14 @@ import msgspec
 
 def tell(run_dir: Path, stream: str, answering: Mapping[str, str], triton: str) -> Path:
     """Write the file of a stream's run: where each service answers `/metrics`, by name, and Triton's address."""
-    found = {name: url.removeprefix("http://") for name, url in answering.items()} | {"triton": triton}
+    found = {name: url.partition("://") for name, url in answering.items()} | {"triton": ("http", "", triton)}
     targets = [
         {
             "targets": [address],
-            "labels": {"service": name.partition("-")[0], "instance": name, "stream": stream},
+            "labels": {"service": name.partition("-")[0], "instance": name, "stream": stream}
+            | ({"__scheme__": scheme} if scheme != "http" else {}),
         }
-        for name, address in found.items()
+        for name, (scheme, _, address) in found.items()
     ]
     file = place(run_dir, stream)
     file.parent.mkdir(parents=True, exist_ok=True)

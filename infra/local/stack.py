@@ -3,29 +3,28 @@
 import dataclasses
 import fcntl
 import os
-import shutil
 import socket
-import time
+import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self, TextIO
 
-import httpx
 import msgspec
 from msgspec.structs import replace
 
 from infra.kafka import guarding
 from infra.kafka.acls import OPERATOR
-from infra.local import access, brokers, instances, scraped, topics, triton
+from infra.local import access, brokers, door, instances, leavings, scraped, topics, triton
 from infra.local.access import Access
 from infra.local.brokers import Broker, TopicSpec
 from infra.local.instances import SERVICES, Instances
-from infra.local.processes import ChildDied, Children
+from infra.local.processes import Children
 from infra.local.triton import Triton
 from services.console.access import Tokens
 from services.console.tokens import make_tokens, tokens_path
+from services.ingestion.key_file import keys_path
 from services.runtime.kafka import Tail
 from services.runtime.settings import Settings
 from services.runtime.signing import make_keys
@@ -35,13 +34,12 @@ REPOSITORY = Path(__file__).parents[2]
 PORTS = {"ingestion": 8080, "drift": 8081, "console": 8090}
 CONSOLE, OFF = "console", "off"
 UNGROUPED = ("ingestion", "console")  # they read without a consumer group
-READY_S = 60.0
 _EMBEDDED = {"THALWEG_SESSION_TIMEOUT_MS": "3000"}  # Tansu lets a group's first member wait for half of it
 
 
 @dataclass(frozen=True)
 class Options:
-    """What to run. `fresh` drops what an earlier run of the same stream left in `run_dir`."""
+    """What to run. `fresh`: the log begins anew, so what came of the one before goes (`leavings.py`)."""
 
     stream: str
     partitions: int = 3
@@ -78,6 +76,12 @@ class Running(msgspec.Struct, frozen=True):
     console: str = ""
     triton: str = ""  # where it answers gRPC
     access: dict[str, str] = {}  # what lets a client into the broker, but for passwords
+    ingestion_ca: str = ""  # the file of the authority behind ingestion's certificate
+
+    @property
+    def trusting(self) -> ssl.SSLContext | None:
+        """What a client of ingestion trusts; None where TLS is not spoken."""
+        return door.trusted(self.ingestion, self.ingestion_ca)
 
     def settings(self, stream: str) -> Settings:
         """Return what a client of the run connects with."""
@@ -108,6 +112,7 @@ class Stack:
     ingestion: str
     drift: str
     console: str
+    trusting: ssl.SSLContext | None  # what a client of ingestion trusts; None where TLS is not spoken
     otlp: str  # where spans go; empty: nothing is traced
     _ports: dict[str, int]
     _tokens: Tokens
@@ -122,6 +127,8 @@ class Stack:
         self.data = self.folder / "data"
         self.children = Children(self.folder / "logs")
         self._access: dict[str, Access] = {}  # of each service, where each has its own
+        self._given = {**access.without(os.environ), **options.settings}  # variables that services are given
+        self._cleared: list[str] = []
 
     @property
     def settings(self) -> Settings:
@@ -157,13 +164,31 @@ class Stack:
         return f"{self.console}/#token={self._tokens.acting}" if self._tokens_are_new else self.console
 
     @property
+    def was_cleared(self) -> str:
+        """What was removed at the start, a line of its own; nothing if nothing was."""
+        gone = f"removed, as its log is gone: {', '.join(self._cleared)}; keys and tokens stay" if self._cleared else ""
+        return f"\n{gone}" if gone else ""
+
+    @property
+    def keys(self) -> Path:
+        """The file of the API keys."""
+        named = self._given.get(access.variable("ingestion_keys"))
+        return Path(named) if named else keys_path(self.data)
+
+    @property
+    def _authority(self) -> str:
+        """The file of the authority behind ingestion's certificate, for commands that are called elsewhere too."""
+        named = self._given.get(door.AUTHORITY, "")
+        return str(Path(named).resolve()) if named else ""
+
+    @property
     def _running(self) -> Path:
         return (self.folder / "running.json").resolve()
 
     def _claim(self) -> None:
         self._lock = claim(self.options.run_dir, self.stream.name)
         if self.options.fresh:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self._cleared = leavings.clear(self.folder)
         self.data.mkdir(parents=True, exist_ok=True)
 
     def _start(self) -> None:
@@ -177,12 +202,12 @@ class Stack:
         brokers.create_topics(self.broker, self._topics())
         self._start_services(address)
         self.triton = triton.wait_ready(address, self.children)
-        self._wait_http("ingestion", self.ingestion)
-        self._wait_http("console", self.console)
+        for name, url, trusting in (("ingestion", self.ingestion, self.trusting), ("console", self.console, None)):
+            door.wait(url, trusting, self.check, self.children.logs / f"{name}.log")
         brokers.wait_joined(self.broker, self.children, self._groups())
         self._wait_first_version()
         where = self.broker.address, self.ingestion, str(self.data), self.answering, self.console, address
-        running = Running(os.getpid(), *where, access=access.to_leave(self.broker.access))
+        running = Running(os.getpid(), *where, access=access.to_leave(self.broker.access), ingestion_ca=self._authority)
         self._running.write_bytes(msgspec.json.encode(running))
         self.instances.changed = self._tell_prometheus
         self._tell_prometheus()
@@ -222,13 +247,15 @@ class Stack:
     def _choose_ports(self) -> None:
         (self._triton_metrics,) = brokers.free_ports(1)
         self._ports = {name: _port(usual) for name, usual in PORTS.items()}
-        self.ingestion, self.drift, self.console = (f"http://127.0.0.1:{port}" for port in self._ports.values())
+        self.ingestion = door.address(self._given, self._ports["ingestion"])
+        self.drift, self.console = (f"http://127.0.0.1:{self._ports[name]}" for name in ("drift", "console"))
+        self.trusting = door.trusted(self.ingestion, self._authority)
         self.otlp = {CONSOLE: self.console, OFF: ""}.get(self.options.otlp, self.options.otlp)
 
     def _start_services(self, triton_address: str) -> None:
         self._tokens, self._tokens_are_new = make_tokens(tokens_path(self.data))
         environment = {
-            **access.without(os.environ),
+            **self._given,
             **access.to_environment({} if self._access else self.broker.access),
             "THALWEG_STREAM": self.stream.name,
             "THALWEG_SCHEMAS": str(self._schemas),
@@ -239,6 +266,7 @@ class Stack:
             **({"THALWEG_OTLP": self.otlp} if self.otlp else {}),
             **{f"THALWEG_{name}_PORT".upper(): str(port) for name, port in self._ports.items()},
             "THALWEG_CONSOLE_SERVICES": str(self._running),
+            **({door.AUTHORITY: self._authority} if self._authority else {}),
             **self.options.settings,
         }
         own = {service: access.to_environment(found) for service, found in self._access.items()}
@@ -251,20 +279,6 @@ class Stack:
         while not models.poll(1, 0.1):
             self.check()
         models.close()
-
-    def _wait_http(self, name: str, url: str) -> None:
-        deadline = time.monotonic() + READY_S
-        while True:
-            self.check()
-            try:
-                httpx.get(f"{url}/healthz", timeout=1).raise_for_status()
-            except httpx.HTTPError:
-                if time.monotonic() > deadline:
-                    log = self.children.logs / f"{name}.log"
-                    raise ChildDied(f"{name} does not answer after {READY_S:.0f} s; see {log}") from None
-                time.sleep(0.1)
-            else:
-                return
 
 
 def read_running(run_dir: Path, stream: str) -> Running | None:

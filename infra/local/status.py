@@ -1,15 +1,18 @@
 """What a run that is up is doing: each service's own word, and from the broker how far behind each group is."""
 
 import datetime as dt
+import ssl
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import msgspec
 
+from infra.local import door
 from infra.local.advice import advice
 from infra.local.lag import behind as records_behind
 from infra.local.stack import Running
+from services.runtime.errors import ConfigError
 from services.runtime.health import Report
 from services.runtime.labelled import Hour, Labelled
 
@@ -40,9 +43,9 @@ class State(msgspec.Struct, frozen=True):
 
 def read_status(stream: str, running: Running) -> dict[str, State]:
     """Ask every process and, meanwhile, the broker."""
-    settings = running.settings(stream)
+    settings, trusting = running.settings(stream), running.trusting
     with ThreadPoolExecutor(16) as pool:
-        reports = {name: pool.submit(ask, url) for name, url in running.services.items()}
+        reports = {name: pool.submit(ask, url, trusting) for name, url in running.services.items()}
         lags = {
             (service, kind): pool.submit(records_behind, settings, f"{stream}.{service}", f"{stream}.{kind}")
             for service, kinds in INPUTS.items()
@@ -59,10 +62,11 @@ def _state(name: str, report: Report | None, lags: Mapping[tuple[str, str], int 
     )
 
 
-def ask(url: str) -> Report | None:
+def ask(url: str, trusting: ssl.SSLContext | None = None, patience_s: float = PATIENCE_S) -> Report | None:
+    """Return what a process says of itself; None if it gives no answer, or has a certificate that does not hold."""
     try:
-        return msgspec.json.decode(httpx.get(f"{url}/readyz", timeout=PATIENCE_S).content, type=Report)
-    except (httpx.HTTPError, msgspec.DecodeError):
+        return msgspec.json.decode(door.get(f"{url}/readyz", trusting, patience_s).content, type=Report)
+    except (ConfigError, httpx.HTTPError, msgspec.DecodeError):
         return None
 
 

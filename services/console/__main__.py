@@ -28,6 +28,7 @@ from services.runtime.clients import meet
 from services.runtime.pii import open_masker
 from services.runtime.process import run_service
 from services.runtime.stream import TOPICS, load_stream
+from services.runtime.tls import trust
 from services.runtime.web import run
 
 
@@ -48,7 +49,8 @@ def main() -> None:
     Tailing(settings, tailed, picture).start()
     kinds = {kind: f"{stream.name}.{kind}" for kind in TOPICS}
     Sampler(settings, kinds, kinds["predictions"], picture).start()
-    Prober(addresses(settings.services), picture, SERVICE).start()
+    trusting = trust("THALWEG_INGESTION_CA", settings.ingestion_ca)
+    Prober(addresses(settings.services), picture, SERVICE, trusting).start()
     store = Store(settings.data / SERVICE / "spans.db", settings.store_mb << 20)
     bodies = Bodies(settings.max_body, settings.room, settings.patience_s)
     receiver = Receiver(bodies, store, picture, anywhere=settings.traces_from == "anywhere")

@@ -1,7 +1,8 @@
-"""Asks every process of the run, once a second, how it is."""
+"""Asks every process of the run, once a second, how it is. What speaks TLS has to show a certificate that holds."""
 
 import http.client
 import logging
+import ssl
 import threading
 import time
 import urllib.parse
@@ -35,8 +36,10 @@ def addresses(said: str) -> Callable[[], Mapping[str, str]]:
         return lambda: _read(Path(said))
     found = dict(part.split("=", 1) for part in said.split(",") if "=" in part)
     for name, url in found.items():
-        if urllib.parse.urlsplit(url).scheme != "http":
-            raise ConfigError(f"THALWEG_CONSOLE_SERVICES: found {url!r} for {name}, expected http://HOST:PORT")
+        if urllib.parse.urlsplit(url).scheme not in ("http", "https"):
+            raise ConfigError(
+                f"THALWEG_CONSOLE_SERVICES: found {url!r} for {name}, expected http:// or https://HOST:PORT"
+            )
     return lambda: found
 
 
@@ -50,9 +53,11 @@ def _read(path: Path) -> Mapping[str, str]:
 class Prober:
     """A thread that asks one after the other; who is slow is silent."""
 
-    def __init__(self, where: Callable[[], Mapping[str, str]], picture: Picture, own: str) -> None:
+    def __init__(
+        self, where: Callable[[], Mapping[str, str]], picture: Picture, own: str, trusting: ssl.SSLContext
+    ) -> None:
         """`own` is the name of the service that asks: it need not ask itself."""
-        self._where, self._picture, self._own = where, picture, own
+        self._where, self._picture, self._own, self._trusting = where, picture, own, trusting
 
     def start(self) -> None:
         threading.Thread(target=self._run, name="prober", daemon=True).start()
@@ -60,7 +65,7 @@ class Prober:
     def _run(self) -> None:
         while True:
             began = time.monotonic()
-            reports = {name: ask(url) for name, url in self._where().items() if name != self._own}
+            reports = {name: ask(url, self._trusting) for name, url in self._where().items() if name != self._own}
             self._picture.ask(partial(_probed, reports))
             time.sleep(max(0.05, began + EVERY_S - time.monotonic()))
 
@@ -69,10 +74,13 @@ def _probed(reports: Mapping[str, Probe | None], core: ConsoleCore) -> None:
     core.probed(time.time_ns() // 1_000_000, reports)
 
 
-def ask(url: str) -> Probe | None:
+def ask(url: str, trusting: ssl.SSLContext) -> Probe | None:
     """Return what a process says of itself; None if it does not answer in time, or answers something else."""
     parts = urllib.parse.urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=PATIENCE_S)
+    host, port = parts.hostname or "", parts.port
+    connection = http.client.HTTPConnection(host, port, timeout=PATIENCE_S)
+    if parts.scheme == "https":
+        connection = http.client.HTTPSConnection(host, port, timeout=PATIENCE_S, context=trusting)
     try:
         connection.request("GET", "/readyz")
         return msgspec.json.decode(connection.getresponse().read(), type=Probe)

@@ -3,11 +3,11 @@
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from services.inference.versioned_model import VersionedModel
 from services.runtime import graphs
 from services.runtime.models import BATCH
+from services.runtime.onnx_session import InferenceSession, open_session
 
 
 class TritonPythonModel(VersionedModel):
@@ -15,12 +15,10 @@ class TritonPythonModel(VersionedModel):
 
     name = BATCH
 
-    def load(self, payload: bytes) -> onnxruntime.InferenceSession:
+    def load(self, payload: bytes) -> InferenceSession:
         graphs.check(payload)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1  # the rows of a batch are soon done, and the cores are others' too
-        return onnxruntime.InferenceSession(payload, options, providers=["CPUExecutionProvider"])
+        return open_session(payload)
 
-    def score(self, model: onnxruntime.InferenceSession, vectors: Any) -> Any:  # noqa: ANN401 - arrays of another numpy
+    def score(self, model: InferenceSession, vectors: Any) -> Any:  # noqa: ANN401 - arrays of another numpy
         (scores,) = model.run(["SCORE"], {"FEATURES": vectors})
         return np.asarray(scores, np.float64)

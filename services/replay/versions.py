@@ -8,7 +8,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-import onnxruntime
 import pyarrow as pa
 
 from services.learner.core import LearnerCore
@@ -16,6 +15,7 @@ from services.runtime import graphs
 from services.runtime.artifacts import Artifacts
 from services.runtime.errors import Stop
 from services.runtime.models import BATCH, ONLINE
+from services.runtime.onnx_session import InferenceSession, open_session
 from services.runtime.records import Record
 from services.runtime.river_score import Classifier, score
 from services.runtime.schemas import examples_frame, labelled
@@ -32,7 +32,7 @@ class Versions:
         self._artifacts = artifacts
         self._learning = _Learning(stream, examples)
         self._kept: OrderedDict[int, Classifier] = OrderedDict()
-        self._networks: dict[int, onnxruntime.InferenceSession] = {}
+        self._networks: dict[int, InferenceSession] = {}
         self._impossible: dict[int, str] = {}
         self.used: set[str] = set()
         self.refolded: dict[int, str] = {}  # version: why its artifact was not used
@@ -49,7 +49,7 @@ class Versions:
         if version not in self._networks:
             graph = self._artifacts.read(BATCH, version)
             graphs.check(graph)
-            self._networks[version] = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+            self._networks[version] = open_session(graph)
         row = np.array([[*vector.values()]], np.float32)
         (found,) = self._networks[version].run(["SCORE"], {"FEATURES": row})
         return float(found[0])

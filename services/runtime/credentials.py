@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from services.runtime.errors import ConfigError
 from services.runtime.secret import Secret
 from services.runtime.settings import Settings
+from services.runtime.tls import trust
 
 MECHANISM = "SCRAM-SHA-512"
 LOOK_S = 3.0
@@ -45,16 +46,7 @@ def login(settings: Settings) -> Login | None:
 
 def trusting(settings: Settings) -> ssl.SSLContext | None:
     """Return a context that takes certificates of this authority, for the name that was dialled; None without TLS."""
-    if not settings.broker_ca:
-        return None
-    if not Path(settings.broker_ca).is_file():
-        raise ConfigError(f"THALWEG_BROKER_CA: found no file {settings.broker_ca}, expected a PEM file of certificates")
-    try:
-        return ssl.create_default_context(cafile=settings.broker_ca)
-    except (ssl.SSLError, OSError) as error:
-        raise ConfigError(
-            f"THALWEG_BROKER_CA: {settings.broker_ca} holds no certificate in PEM that can be read: {error}"
-        ) from error
+    return trust("THALWEG_BROKER_CA", settings.broker_ca) if settings.broker_ca else None
 
 
 def of_librdkafka(settings: Settings) -> dict[str, Any]:

@@ -34,6 +34,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     broker_user: str = ""  # set: SASL, by SCRAM-SHA-512
     broker_password: Secret = Secret()
     broker_password_file: str = ""  # or the file that holds it; it is read again for each new client
+    ingestion_ca: str = (
+        ""  # of the authority behind ingestion's certificate, for who asks it; empty: this machine's own
+    )
     data: Path = SERVICES.parent / ".run"  # snapshots, artifacts, keys
     snapshots: str = ""  # a folder or an fsspec URL, such as s3://bucket/prefix; empty: `<data>/state`
     batch: Count = 2000  # records that one transaction may hold

@@ -1,4 +1,4 @@
-"""TLS for what listens: a certificate and its key, read again when their files change, without a restart.
+"""TLS for what listens, a certificate and its key, read again when their files change, without a restart; and trust.
 
 Connections that are open go on with what they began with. A pair that does not fit, as between the writing of the one
 and of the other, is not taken: the one before stays in force until there is a good one.
@@ -57,6 +57,19 @@ def tls_of(certificate: str, key: str) -> Tls | None:
     if bool(certificate) != bool(key):
         raise ConfigError("TLS needs both a certificate and its key, or neither: one of the two settings is missing")
     return Tls(Path(certificate), Path(key)) if certificate else None
+
+
+def trust(variable: str, authority: str) -> ssl.SSLContext:
+    """Return a client's side: it takes certificates for the name that was dialled, of the authority in this file.
+
+    Without a file the authorities of this machine count. ConfigError names the variable that the file is from.
+    """
+    if authority and not Path(authority).is_file():
+        raise ConfigError(f"{variable}: found no file {authority}, expected a PEM file of certificates")
+    try:
+        return ssl.create_default_context(cafile=authority or None)
+    except (ssl.SSLError, OSError) as error:
+        raise ConfigError(f"{variable}: {authority} holds no certificate in PEM that can be read: {error}") from error
 
 
 def _state(path: Path) -> tuple[int, int, int] | None:

@@ -11,12 +11,12 @@ from typing import cast
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from services.runtime.errors import Stop
+from services.runtime.onnx_session import InferenceSession, open_session
 from services.trainer.networks import FARTHEST, Block, Encoder, Floats, Network, scores
 
 INPUT, OUTPUT = "FEATURES", "SCORE"
@@ -39,7 +39,7 @@ def export(network: Network, rows: Floats) -> bytes:
 
 def check(graph: bytes, expected: Callable[[Floats], Floats], rows: Floats) -> float:
     """Return the largest difference between the graph's scores and those expected; raise Stop if it is too large."""
-    session = onnxruntime.InferenceSession(graph, _options(), providers=["CPUExecutionProvider"])
+    session = open_session(graph)
     ours, theirs = expected(rows), _run(session, rows)
     if not (np.isfinite(ours).all() and np.isfinite(theirs).all()):
         raise Stop("the network's scores are not all finite numbers: it was not exported; train it again")
@@ -50,13 +50,7 @@ def check(graph: bytes, expected: Callable[[Floats], Floats], rows: Floats) -> f
     return apart
 
 
-def _options() -> onnxruntime.SessionOptions:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    return options
-
-
-def _run(session: onnxruntime.InferenceSession, rows: Floats) -> Floats:
+def _run(session: InferenceSession, rows: Floats) -> Floats:
     (found,) = session.run([OUTPUT], {INPUT: rows})
     if found.shape != (len(rows),):
         raise Stop(f"the ONNX graph gave scores of shape {found.shape} for {len(rows)} rows: it was not exported")

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.kafka.acls import FILE, OPERATOR, Rule, grants, rules
+from infra.forgetting.person import KINDS
+from infra.kafka.acls import FILE, FORGET, OPERATOR, Grants, Rule, grants, rules
 from services.runtime.stream import TOPICS
 from tests.contract.test_names import FOLDERS, ROOT, calls, flows
 
@@ -14,8 +15,16 @@ GRANTED = grants()
 
 
 def test_every_service_has_its_grants() -> None:
-    """Each service has an entry, and there is one more, for people."""
-    assert set(GRANTED) == {*FOLDERS, OPERATOR}
+    """Each service has an entry, and there are two more: for people, and for forgetting."""
+    assert set(GRANTED) == {*FOLDERS, OPERATOR, FORGET}
+
+
+def test_who_forgets_may_make_again_what_tells_of_a_key_and_nothing_else() -> None:
+    """Its topics are those that the command writes again; nobody else may delete a topic or change how it is set."""
+    assert GRANTED[FORGET] == Grants(rewrites=GRANTED[FORGET].rewrites)
+    assert set(GRANTED[FORGET].rewrites) == set(KINDS)
+    mighty = {rule.user for rule in rules("flights") if rule.operation in ("Delete", "AlterConfigs")}
+    assert mighty == {"flights.forget"}
 
 
 @pytest.mark.parametrize("service", FOLDERS)
@@ -45,7 +54,7 @@ def test_a_service_joins_a_group_and_has_transactions_as_its_loop_does(service: 
 def test_grants_name_topics_that_exist() -> None:
     """What is granted is a topic of the list; only drift keeps topics of its own, only people may read all."""
     for service, granted in GRANTED.items():
-        named = {*granted.reads, *granted.writes, *granted.looks}
+        named = {*granted.reads, *granted.writes, *granted.looks, *granted.rewrites}
         assert named - {"*"} <= set(TOPICS), service
         assert service == OPERATOR or not any("*" in name for name in named), service
         assert granted.keeps == (("drift-*",) if service == "drift" else ())
@@ -59,7 +68,9 @@ def test_no_rule_reaches_beyond_its_stream() -> None:
     for rule in found:
         assert rule.name.startswith("flights."), rule
         assert rule.user.startswith("flights."), rule
-        assert not rule.prefix or rule.user == "flights.operator" or len(rule.name) > len("flights."), rule
+        assert (
+            not rule.prefix or rule.user in ("flights.operator", "flights.forget") or len(rule.name) > len("flights.")
+        ), rule
 
 
 def test_a_rule_is_a_line_of_kafkas_own_tool() -> None:

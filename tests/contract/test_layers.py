@@ -62,7 +62,7 @@ HOMES = {
     "numba": {"drift/detectors.py", "drift/kernels.py", "features/kernels.py", "labels/index.py"},
     "opentelemetry": {"console/otlp.py", "runtime/telemetry.py"},
     "onnx": {"trainer/export.py"},
-    "onnxruntime": {"trainer/export.py", "inference/batch_model.py", "replay/versions.py"},
+    "onnxruntime": {"runtime/onnx_session.py"},
     "prometheus_client": {"runtime/metrics.py"},
     "river": {"learner/model.py", "runtime/clip.py"},
     "starlette": {
@@ -83,7 +83,7 @@ HOMES = {
 IN_TRITON = {
     *(f"inference/{name}_model.py" for name in ("online", "batch", "versioned")),
     *(f"runtime/{name}.py" for name in ("artifacts", "clip", "errors", "files", "graphs", "keys", "models")),
-    *(f"runtime/{name}.py" for name in ("river_score", "signing", "unpickling")),
+    *(f"runtime/{name}.py" for name in ("onnx_session", "river_score", "signing", "unpickling")),
 }
 
 

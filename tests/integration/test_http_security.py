@@ -22,9 +22,8 @@ from confluent_kafka import Producer
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from infra.cli import main
-from infra.local import brokers
+from infra.local import authority, brokers
 from infra.local.brokers import Broker, TopicSpec
-from infra.local.certificates import certify
 from infra.local.processes import Child, Children
 from infra.local.replayer import Replayer
 from services.runtime.history import read_all
@@ -378,9 +377,9 @@ def test_with_keys_it_listens_to_strangers(broker: Broker, keys: Keys) -> None:
 
 def test_tls_and_a_new_certificate_without_a_restart(broker: Broker, keys: Keys, tmp_path: Path) -> None:
     """HTTPS alone is spoken, 1.2 and above, keys as ever; a new certificate is shown to whoever comes after it."""
-    key, serial = keys.create("airline"), certify(tmp_path)
-    trust = ssl.create_default_context(cafile=tmp_path / "certificate.pem")
-    files = {"TLS_CERTIFICATE": tmp_path / "certificate.pem", "TLS_KEY": tmp_path / "key.pem"}
+    key, made = keys.create("airline"), authority.issue(tmp_path)
+    serial, trust = authority.serial(made.chain), ssl.create_default_context(cafile=made.authority)
+    files = {"TLS_CERTIFICATE": made.chain, "TLS_KEY": made.key}
     with ingestion(broker, keys, trust, **files) as door:
         assert (door.post(key).status_code, door.post(None).status_code) == (202, 401)
         with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
@@ -390,9 +389,9 @@ def test_tls_and_a_new_certificate_without_a_restart(broker: Broker, keys: Keys,
         with door.http.stream("GET", f"{PREFIX}/predictions", headers=bearer(key)) as stream:
             assert next(stream.iter_lines()).startswith(":")
             assert shown(door) == serial
-            renewed = certify(tmp_path)
+            renewed = authority.serial(authority.issue(tmp_path).chain)
             wait_until(lambda: shown(door) == renewed)
-            trust.load_verify_locations(tmp_path / "certificate.pem")
+            trust.load_verify_locations(made.authority)
             assert not stream.is_closed
             assert door.post(key).status_code == 202
 

@@ -1,6 +1,7 @@
 """A whole run on an Apache Kafka with TLS, users and rules: each service does its own, and is refused all else."""
 
 import os
+import re
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ import httpx
 import pytest
 
 from infra import cli
-from infra.kafka.acls import OPERATOR, grants, rules, user
+from infra.kafka.acls import FORGET, OPERATOR, grants, rules, user
 from infra.kafka.granting import beyond, grant
 from infra.local import access, authority, brokers, stack
 from infra.local.brokers import BrokerUnavailable
@@ -135,16 +136,17 @@ def test_commands_get_in_as_the_operator(run: Run, capsys: pytest.CaptureFixture
 # What is refused
 
 
-@pytest.mark.parametrize("service", [*SERVICES, OPERATOR])
+@pytest.mark.parametrize("service", [*SERVICES, OPERATOR, FORGET])
 def test_a_user_reads_and_writes_its_own_topics_and_no_other(run: Run, service: str) -> None:
     """The broker itself, asked for each topic by reading and by writing it, lets a user do what the table says."""
     granted = grants()[service]
-    reads = set(TOPICS) if "*" in granted.reads else set(granted.reads)
+    reads = set(TOPICS) if "*" in granted.reads else {*granted.reads, *granted.rewrites}
     own = set(OWN) if service in ("drift", OPERATOR) else set()
     settings = run.settings(service)
     assert readable(settings, EVERY_TOPIC) == {STREAM.topic(kind) for kind in reads} | own
     kept = set(OWN) if service == "drift" else set()
-    assert writable(settings, EVERY_TOPIC) == {STREAM.topic(kind) for kind in granted.writes} | kept
+    writes = {STREAM.topic(kind) for kind in (*granted.writes, *granted.rewrites)}
+    assert writable(settings, EVERY_TOPIC) == writes | kept
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -236,7 +238,7 @@ def test_the_rules_are_there_and_no_more(
         monkeypatch.setenv(name, value)
     given = ["acls", "--stream", "flights", "--broker", run.stack.broker.address, "--apply"]
     assert cli.main(given) == 0
-    assert f"{len(wanted)} rules for 10 users; 0 of them are new" in capsys.readouterr().out
+    assert f"{len(wanted)} rules for 11 users; 0 of them are new" in capsys.readouterr().out
     grant(admin, [wanted[0]._replace(name="flights.examples")])
     assert cli.main(given) == 1
     said = "beyond the rules: ALLOW User:flights.ingestion READ TOPIC LITERAL flights.examples"
@@ -248,10 +250,10 @@ def test_the_rules_are_there_and_no_more(
         grant(run.settings("console"), wanted)
 
 
-def test_no_password_is_written_anywhere(run: Run) -> None:
-    """No file that the run has left, but those made to hold them, has a password; no page, and no command line."""
+def test_no_password_is_written_anywhere(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """No file that the run has left, but those made to hold them, has a password; no page, topic, report or command."""
     words = {file.name: file.read_text() for file in run.users.iterdir()}
-    assert len(words) == 11
+    assert len(words) == 12
     assert all(len(word) >= 32 for word in words.values())
     assert {file.stat().st_mode & 0o77 for file in run.users.iterdir()} == {0}
     holding = {file for file in run.stack.folder.rglob("*") if file.is_file() and found(words, file.read_bytes())}
@@ -264,6 +266,61 @@ def test_no_password_is_written_anywhere(run: Run) -> None:
         assert not found(words, page.encode()), name
     for child in run.stack.children:
         assert not found(words, "\0".join(child.argv).encode())
+    for topic in EVERY_TOPIC:
+        told = [record for batch in read_all(run.settings(OPERATOR), topic) for record in batch]
+        assert not any(found(words, part) for record in told for part in (record.key or b"", record.value)), topic
+    for command in (["status", "--once"], ["doctor"], ["models", "list"]):
+        cli.main([*command, "--run-dir", str(run.stack.options.run_dir)])
+        said = capsys.readouterr()
+        assert said.out, command
+        assert not found(words, (said.out + said.err).encode()), command
+
+
+# Forgetting, last: it changes the log, and ends the run
+
+
+def test_who_forgets_may_and_the_operator_may_not(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`thalweg forget` gets into a guarded broker by the settings that services use; the operator changes nothing."""
+    given = ["forget", "EWR", "--broker", run.stack.broker.address, "--run-dir", str(tmp_path)]
+
+    def called_as(service: str) -> int:
+        settings = run.settings(service)
+        ours = access.of_user(settings.broker_ca, settings.broker_user, settings.broker_password_file)
+        for name, value in access.to_environment(ours).items():
+            monkeypatch.setenv(name, value)
+        return cli.main(given)
+
+    before = keyed(run.settings(OPERATOR))
+    assert before["EWR"]
+    assert called_as(OPERATOR) == 1
+    assert "Log in as flights.forget, whose rules `thalweg acls --service forget` prints" in capsys.readouterr().err
+    assert keyed(run.settings(OPERATOR)) == before
+    assert called_as(FORGET) == 0, capsys.readouterr().err
+    after = keyed(run.settings(OPERATOR))
+    assert after == before | {"EWR": []}
+
+
+def test_a_guarded_cluster_that_is_down_is_started_to_forget(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a broker named, that of the folder is started as it was, guarded, and is gone into as who may forget."""
+    count = len(keyed(run.settings(OPERATOR))["LGA"])
+    run.stack.__exit__(None, None, None)
+    assert cli.main(["forget", "LGA", "--dry-run", "--run-dir", str(run.stack.options.run_dir)]) == 0
+    said = capsys.readouterr().out
+    assert count
+    assert re.search(rf"^flights\.events +{count} records", said, re.MULTILINE), said
+    assert re.search(r"^states of features in \S+ +[1-9]\d* files", said, re.MULTILINE), said
+
+
+def keyed(settings: Settings) -> dict[str, list[bytes]]:
+    """Return the events of each airport."""
+    found: dict[str, list[bytes]] = {name: [] for name in ("EWR", "JFK", "LGA")}
+    for batch in read_all(settings, STREAM.topic("events")):
+        for record in batch:
+            if (name := (record.key or b"").decode()) in found:
+                found[name].append(record.value)
+    return found
 
 
 def found(words: Mapping[str, str], content: bytes) -> list[str]:

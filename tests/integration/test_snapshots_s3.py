@@ -142,7 +142,9 @@ def test_away(bucket: fsspec.AbstractFileSystem, tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
     fsspec.filesystem("s3").clear_instance_cache()
     away = snapshots(tmp_path)
-    assert away._store._files.config_kwargs["connect_timeout"] == 5, "the client's own patience is a minute, five times"  # type: ignore[attr-defined]
+    assert away._store._open()[0].config_kwargs["connect_timeout"] == 5, (
+        "the client's own patience is a minute, five times"
+    )  # type: ignore[attr-defined]
     with pytest.raises(Retry, match="can't be read: Could not connect"):
         state(away)
     with pytest.raises(Retry, match="can't be written: Could not connect"):

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import onnxruntime
 import pyarrow as pa
 import pytest
 from confluent_kafka import Producer
@@ -26,6 +25,7 @@ from services.runtime.commands import Hold
 from services.runtime.frames import micros
 from services.runtime.history import read_all
 from services.runtime.models import Registered
+from services.runtime.onnx_session import open_session
 from services.runtime.records import Outgoing, Record
 from services.runtime.schemas import examples_frame
 from services.runtime.settings import Settings
@@ -88,7 +88,7 @@ def test_examples_become_a_version(run: Run, capsys: pytest.CaptureFixture[str])
     [card] = Cards(run.artifacts, run.stream.feature_set).all()
     assert first == Registered("batch", 1, card.feature_set, card.rows, card.loss, card.prior_loss, "schedule")
     assert card.rows >= 200
-    session = onnxruntime.InferenceSession(run.artifacts.read("batch", 1))
+    session = open_session(run.artifacts.read("batch", 1))
     vectors = np.random.default_rng(1).standard_normal((5, len(run.stream.columns))).astype(np.float32)
     [scores] = session.run(["SCORE"], {"FEATURES": vectors})
     assert (np.ravel(scores).shape, bool(np.isfinite(scores).all())) == ((5,), True)

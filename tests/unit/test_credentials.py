@@ -161,7 +161,7 @@ def test_a_certificate_that_does_not_hold_is_examined(
     shown = authority.issue(tmp_path / "shown", ("elsewhere",) if wrong == "name" else authority.HERE)
     monkeypatch.undo()
     trusted = authority.issue(tmp_path / "other") if wrong == "authority" else shown
-    with served(shown.broker) as port:
+    with served(shown.both) as port:
         settings = Settings(broker=f"127.0.0.1:{port}", broker_ca=str(trusted.authority))
         found = examine(settings)
     assert found is None if not told else re.search(told, str(found)), found

@@ -199,3 +199,28 @@ def test_remote_failures(monkeypatch: pytest.MonkeyPatch, error: Exception) -> N
     ):
         with pytest.raises(family, match=r"away://b/c/x.*down"):
             act()
+
+
+class LateMemory(MemoryFileSystem):  # type: ignore[misc]  # fsspec has no types
+    """A file system that connects when it is made, as ftp does."""
+
+    protocol, cachable = "late", False
+    away = True
+
+    def __init__(self, **more: Any) -> None:
+        if LateMemory.away:
+            raise ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")
+        super().__init__(**more)
+
+
+def test_a_server_that_is_away_at_the_start_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system that can't connect yet is a Retry each time it is asked, as any other store's, until it can."""
+    register_implementation("late", LateMemory, clobber=True)
+    monkeypatch.setattr(LateMemory, "away", True)
+    store = open_store("late://there/x")
+    for ask in (lambda: store.names("a"), lambda: store.read("a/b"), lambda: store.write("a/b", b"l\n", b"b")):
+        with pytest.raises(Retry, match=r"late://there/x/a.* can't be (read|written): .*Connection refused"):
+            ask()
+    monkeypatch.setattr(LateMemory, "away", False)
+    store.write("a/b", b"l\n", b"b")
+    assert (store.names("a"), store.read("a/b")) == (["b"], (b"l\n", b"b"))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.local.certificates import certify
+from infra.local import authority
 from services.runtime.errors import ConfigError
 from services.runtime.tls import Tls, tls_of
 
@@ -30,8 +30,13 @@ def served(tls: Tls) -> int:
     return x509.load_der_x509_certificate(shown).serial_number
 
 
+def certify(folder: Path) -> int:
+    """Have a pair there, or another one; return the certificate's serial number."""
+    return authority.serial(authority.issue(folder).chain)
+
+
 def tls(folder: Path) -> Tls:
-    found = tls_of(str(folder / "certificate.pem"), str(folder / "key.pem"))
+    found = tls_of(str(folder / "chain.pem"), str(folder / "key.pem"))
     assert found is not None
     return found
 

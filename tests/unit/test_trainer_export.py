@@ -5,11 +5,11 @@ from itertools import pairwise
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 
 from services.runtime.errors import Stop
+from services.runtime.onnx_session import open_session
 from services.trainer.export import INPUT, OUTPUT, build, check, export
 from services.trainer.networks import Floats, Layout, Network, Shape, history, scores, side_by_side
 
@@ -59,7 +59,7 @@ def inputs(kind: str, rows: int = ROWS) -> Floats:
 def test_a_graph_is_its_network(kind: str) -> None:
     """Over 10,000 rows, numbers of any size and absent pasts among them, scores are within 1e-5, however cut."""
     made, rows = network(kind), inputs(kind)
-    session = onnxruntime.InferenceSession(export(made, rows))
+    session = open_session(export(made, rows))
     (whole,) = session.run([OUTPUT], {INPUT: rows})
     expected = scores(made, rows)
     assert whole.shape == (ROWS,)

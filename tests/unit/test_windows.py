@@ -9,6 +9,7 @@ import pytest
 
 from services.runtime.errors import Stop
 from services.runtime.grammar import BatchRule
+from services.runtime.onnx_session import open_session
 from services.trainer import training, windows
 from services.trainer.calibration import log_loss, straightened
 from services.trainer.cards import Card
@@ -66,12 +67,10 @@ def test_the_window_that_serves_best_is_taken(change: str, best: str, tmp_path: 
 
 def test_what_is_turned_round_is_known_again(tmp_path: Path) -> None:
     """The graph itself says so, on rows of the new world that come later."""
-    import onnxruntime  # noqa: PLC0415 - PyTorch's export has loaded it
-
     graph, card = train(examples("turned"), tmp_path)
     assert card.temperature < 0
     later = examples("turned", seed=2).only(slice(BEFORE, None))
-    [scores] = onnxruntime.InferenceSession(graph).run(["SCORE"], {"FEATURES": later.features})
+    [scores] = open_session(graph).run(["SCORE"], {"FEATURES": later.features})
     said = np.clip(np.ravel(scores).astype(float), 1e-6, 1 - 1e-6)
     assert log_loss(np.log(said / (1 - said)), later.labels.astype(float)) < 0.42
 
