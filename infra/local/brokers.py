@@ -11,6 +11,7 @@ import secrets
 import socket
 import subprocess
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -45,6 +46,7 @@ __all__ = [
     "wait_joined",
     "wait_ready",
 ]
+_GIVEN: deque[int] = deque(maxlen=1000)  # ports, the last ones
 
 
 @dataclass(frozen=True)
@@ -231,18 +233,21 @@ def _apart(client: AdminClient, groups: Mapping[str, int]) -> str | None:
 
 
 def free_ports(n: int) -> list[int]:
-    """Return `n` different loopback ports that were free a moment ago.
+    """Return `n` loopback ports that were free a moment ago, none of which this process was given lately.
 
-    They lie below the range from which Linux takes the source ports of outgoing connections: a client that polls for a
-    server not yet there could otherwise be given that server's port, and connect to itself.
+    Who was given one may not listen to it yet: of the 14 of a run two would be the same in one run of 140. They lie
+    below the range from which Linux takes the source ports of outgoing connections: a client that polls for a server
+    not yet there could otherwise be given that server's port, and connect to itself.
     """
-    ports: set[int] = set()
+    ports: list[int] = []
     while len(ports) < n:
         port = 20_000 + secrets.randbelow(12_000)
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", port))
-            ports.add(port)
-    return list(ports)
+            if port not in _GIVEN:
+                _GIVEN.append(port)
+                ports.append(port)
+    return ports
 
 
 def _admin(broker: Broker) -> AdminClient:
