@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(not (shutil.which("java") and shutil.which("mvn")), reason="Apache Kafka needs java and mvn")
 def test_nothing_is_lost_or_doubled_under_faults(tmp_path: Path) -> None:
     """Services, Triton and brokers are killed, paused and resized, and every promise of the log holds."""
