@@ -51,8 +51,7 @@ def test_no_act_is_done_without_the_acting_token(looked: Look, run: Run) -> None
         page.get_by_role("button", name="Cancel").click()
     looked.open("settings")
     page.get_by_role("button", name="Give the acting token").click()
-    page.locator("dialog input").fill(run.tokens.reading)
-    page.get_by_role("button", name="Use it").click()
+    show(page, run.tokens.reading)
     expect(page.locator("dialog .wrong")).to_contain_text("may read, not act")
     page.keyboard.press("Escape")
     assert (commands(run), moved(run), sent_again(run)) == ([], [], set())
@@ -63,8 +62,7 @@ def test_the_settings_take_the_token_and_the_theme(looked: Look, run: Run) -> No
     page = looked.page
     looked.open("settings")
     page.get_by_role("button", name="Give the acting token").click()
-    page.locator("dialog input").fill(run.tokens.acting)
-    page.get_by_role("button", name="Use it").click()
+    show(page, run.tokens.acting)
     expect(page.locator("main")).to_contain_text("You may read and act")
     page.get_by_role("button", name="dark", exact=True).click()
     expect(page.get_by_role("button", name="dark", exact=True)).to_have_attribute("aria-pressed", "true")
@@ -76,8 +74,7 @@ def test_training_is_held_and_goes_on(looked: Look, run: Run) -> None:
     page = looked.page
     looked.open("models")
     page.get_by_role("button", name="Hold training").click()
-    page.locator("dialog input").fill(run.tokens.acting)
-    page.get_by_role("button", name="Use it").click()
+    show(page, run.tokens.acting)
     assert looked.grave() == []
     page.screenshot(path=SCREENSHOTS / "dialog-light-1440.png")
     say(page, "Hold", "while the feed is repaired")
@@ -166,6 +163,12 @@ def order(page: Page, run: Run, words: str, state: str) -> None:
     expect(panel.locator(".state")).to_have_text(state)
     mine = [one for one in moved(run) if f"batch@{one.version}" == name]
     assert (mine[-1].state, mine[-1].reason) == (state, f"the board wants it {state}")
+
+
+def show(page: Page, token: str) -> None:
+    """Give the token that is asked for."""
+    page.locator("dialog input").fill(token)
+    page.get_by_role("button", name="Use it").click()
 
 
 def say(page: Page, button: str, reason: str) -> None:
