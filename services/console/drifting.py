@@ -73,7 +73,7 @@ class Drifting:
 
     def _read(self, summary: ScoredSummary, edges: Floats) -> Time:
         values = self._values(summary)
-        below = (values[:, None, :] < edges[:, :, None]).sum(axis=2).astype(np.float64)
+        below = np.array([column.searchsorted(at) for column, at in zip(values, edges, strict=True)], np.float64)
         kept = (~np.isnan(values)).sum(axis=1).astype(np.float64)
         hot = np.frombuffer(summary.hot, np.uint16).astype(np.float64)
         return Time(summary.source.ended, 1, below, kept, hot)

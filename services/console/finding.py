@@ -12,6 +12,7 @@ from services.console.picture import Picture
 from services.console.searching import Search, searching
 from services.console.store import Store
 from services.console.tape import Seen
+from services.runtime.errors import Retry
 from services.runtime.frames import rows
 from services.runtime.pii import Masker
 from services.runtime.records import Record
@@ -41,21 +42,25 @@ class Finding:
         self._why, self._fields = why.reasons(stream), why.fields(stream)
 
     def find(self, event_id: str) -> dict[str, Any] | None:
-        """Return its whole story; None if it is not among the newest. Retry if the broker is away."""
+        """Return its whole story; None if it is not among the newest. Retry if the broker is away, or slow.
+
+        `label_sought` is False where that had no time left to look for a label.
+        """
         event_id = str(self._masker.value(self._id, event_id))  # asked for by what it was before it was hashed
         with searching(self._settings) as search:
             seen = self._picture.ask(lambda core: core.tape.find(event_id)) or self._search(search, event_id)
             if seen is None:
                 return None
-            label = self._label(search, seen)
-            found = seen.prediction
+            found, features = seen.prediction, self._features(search, seen)
+            label, sought = self._label(search, seen)
             return {
                 "prediction": self._shown(seen),
                 "at": seen.at,
-                "features": self._features(search, seen),
+                "features": features,
                 "versions": list(found.scores),
                 "weights": found.weights,
                 "label": label,
+                "label_sought": sought,
                 "trace": self._trace(found.trace_id, event_id),
                 "similar": self._picture.ask(lambda core: core.tape.similar(seen)),
             }
@@ -99,19 +104,24 @@ class Finding:
         number = None if np.isnan(value) else value
         return {"name": name, "value": self._masker.value(self._fields[name], number), "why": self._why[name]}
 
-    def _label(self, search: Search, seen: Seen) -> dict[str, Any] | None:
-        """Look for the newest of its labels, which are on the partition of its key."""
+    def _label(self, search: Search, seen: Seen) -> tuple[dict[str, Any] | None, bool]:
+        """Look for the newest of its labels, which are on the partition of its key; whether all was looked through."""
         event_id, partition = seen.prediction.event_id, seen.prediction.source.partition
-        found = search.newest(
-            self._topics["labels"], partition, NEWEST, lambda record: _is_of(record, event_id, self._id)
-        )
+
+        def wanted(record: Record) -> bool:
+            return _is_of(record, event_id, self._id)
+
+        try:
+            found = search.newest(self._topics["labels"], partition, NEWEST, wanted)
+        except Retry:
+            return None, False
         if found is None:
-            return None
+            return None, True
         label = msgspec.json.decode(found.value)
         field = self._stream.pipeline.label.field
         value = float(label[field])
         self._picture.ask(lambda core: core.labelled(event_id, value))
-        return {field: label[field], "time": label[self._stream.pipeline.label.time], "at": found.timestamp}
+        return {field: label[field], "time": label[self._stream.pipeline.label.time], "at": found.timestamp}, True
 
     @property
     def _id(self) -> str:

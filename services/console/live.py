@@ -20,13 +20,16 @@ async def follow(picture: Picture) -> AsyncIterator[bytes]:
     for turn in itertools.count():
         news = picture.news()
         changed = [part for part in PARTS if news[part] != shown[part] and turn % RARELY.get(part, 1) == 0]
+        told = b""
         for part in changed:
             if part == "quality":
                 body, cursor = picture.since(cursor)
             else:
                 body = picture.body(part)
-            yield b"event: %b\ndata: %b\n\n" % (part.encode(), body)
+            told += b"event: %b\ndata: %b\n\n" % (part.encode(), body)
             shown[part] = news[part]
+        if told:
+            yield told
         quiet = 0.0 if changed else quiet + EVERY_S
         if quiet >= SILENCE_S:
             quiet = 0.0

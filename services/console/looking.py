@@ -112,7 +112,7 @@ class Looking:
             try:
                 return await asyncio.to_thread(question)
             except (ThalwegError, msgspec.MsgspecError) as error:
-                raise Problem(503, str(error), "wait for the broker: Flow says when it is back") from error
+                raise Problem(503, str(error), "try again: Flow says whether the broker answers") from error
 
 
 def _masked(value: str) -> str:

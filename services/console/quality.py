@@ -12,7 +12,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from services.runtime.layout import Layout
 from services.runtime.summaries import BINS, LOSS, ExampleSummary, Judged
@@ -20,7 +19,8 @@ from services.runtime.summaries import BINS, LOSS, ExampleSummary, Judged
 POINTS = 480
 RECENT = 50  # summaries that calibration and slices are of
 SERVED, PRIOR, BATCH = "served", "prior", "batch"
-_SUM, _BINS = struct.Struct("<d"), struct.Struct(f"<{3 * BINS}d")  # a thousand summaries a second: no array for each
+_SUM = struct.Struct("<d")  # a thousand summaries a second: no array for each
+_ONES = struct.Struct("<" + "16xd" * BINS)  # the labels of each bin: the last of its three
 
 
 class Point(msgspec.Struct):
@@ -31,13 +31,16 @@ class Point(msgspec.Struct):
     rows: int = 0
     losses: dict[str, tuple[int, float]] = {}
 
+    def lose(self, model: str, rows: int, loss: float) -> None:
+        before, lost = self.losses.get(model, (0, 0.0))
+        self.losses[model] = before + rows, lost + loss
+
     def add(self, other: "Point") -> None:
         self.ended = max(self.ended, other.ended)
         self.summaries += other.summaries
         self.rows += other.rows
         for model, (rows, loss) in other.losses.items():
-            before, lost = self.losses.get(model, (0, 0.0))
-            self.losses[model] = before + rows, lost + loss
+            self.lose(model, rows, loss)
 
     def row(self) -> list[Any]:
         means = {model: round(loss / rows, 5) for model, (rows, loss) in self.losses.items() if rows}
@@ -70,33 +73,35 @@ class Quality:
         self._outcomes = [a + b for a, b in zip(self._outcomes, summary.outcomes, strict=True)]
         count, total, _, longest = summary.delays
         self._delays = self._delays[0] + count, self._delays[1] + total, max(self._delays[2], longest)
-        losses = {judged.model: (judged.rows, _loss(judged)) for judged in summary.models}
-        batch = f"{BATCH}@{champion}"
-        if batch not in losses:
-            batch = max((model for model in losses if "@" in model), key=_version, default="")
-        if batch:
-            losses[BATCH] = losses[batch]
+        point = self._growing()
+        point.ended = max(point.ended, summary.source.ended)  # partitions are not equally far
+        point.summaries += 1
+        point.rows += summary.rows
+        batch = _batch(summary.models, champion)
         for judged in summary.models:
-            if judged.model == SERVED:
-                losses[PRIOR] = judged.rows, self._guess(judged)
+            loss = _loss(judged)
+            point.lose(judged.model, judged.rows, loss)
+            if judged.model == batch:
+                point.lose(BATCH, judged.rows, loss)
+            elif judged.model == SERVED:
+                point.lose(PRIOR, judged.rows, self._guess(judged))
                 self._recent.append(judged)
-        self._add(Point(summary.source.ended, 1, summary.rows, losses))
 
     def _guess(self, judged: Judged) -> float:
         """Return what guessing by how frequent a label of 1 was so far would have lost on these rows."""
-        ones: float = sum(_BINS.unpack(judged.bins)[2::3])
+        ones: float = sum(_ONES.unpack(judged.bins))
         rows, before = self._labels
         p = (before + 1) / (rows + 2)
         self._labels = [rows + judged.rows, before + ones]
         return -(ones * math.log(p) + (judged.rows - ones) * math.log(1 - p))
 
-    def _add(self, point: Point) -> None:
-        point.ended = max(point.ended, self._points[-1].ended)  # partitions are not equally far
+    def _growing(self) -> Point:
+        """Return the newest point, which has room for one more summary."""
         if self._points[-1].summaries >= self._stride:
             if len(self._points) >= POINTS:
                 self._halve()
-            self._points.append(Point())
-        self._points[-1].add(point)
+            self._points.append(Point(self._points[-1].ended))
+        return self._points[-1]
 
     def _halve(self) -> None:
         for place in range(0, len(self._points) - 1, 2):
@@ -140,16 +145,27 @@ class Quality:
         }
 
     def _calibration(self) -> list[list[float]]:
-        bins = sum((_bins(judged) for judged in self._recent), np.zeros((BINS, 3)))
-        return [[round(score / n, 4), round(ones / n, 4), int(n)] for n, score, ones in bins.tolist() if n]
+        bins = _sum([judged.bins for judged in self._recent], BINS)
+        return [[round(score / n, 4), round(ones / n, 4), int(n)] for n, score, ones in bins if n]
 
     def _slices(self) -> list[dict[str, Any]]:
-        slices = sum(
-            (np.frombuffer(judged.slices).reshape(-1, 3) for judged in self._recent), np.zeros((len(self._sliced), 3))
-        )
-        named = zip(self._sliced, slices.tolist(), strict=True)
+        slices = _sum([judged.slices for judged in self._recent], len(self._sliced))
+        named = zip(self._sliced, slices, strict=True)
         found = [(*name.partition("=")[::2], int(n), loss / n) for name, (n, loss, _) in named if n]
         return [{"field": field, "value": value, "n": n, "log_loss": round(loss, 5)} for field, value, n, loss in found]
+
+
+def _sum(arrays: Sequence[bytes], rows: int) -> list[list[float]]:
+    """Return the sum of arrays of (rows, 3)."""
+    found: list[list[float]] = np.frombuffer(b"".join(arrays)).reshape(-1, rows, 3).sum(axis=0).tolist()
+    return found
+
+
+def _batch(models: Sequence[Judged], champion: int | None) -> str:
+    """Return which model "batch" stands for: the champion; if that did not answer, the newest version that did."""
+    named = [judged.model for judged in models if "@" in judged.model]
+    champions = f"{BATCH}@{champion}"
+    return champions if champions in named else max(named, key=_version, default="")
 
 
 def _version(model: str) -> int:
@@ -159,7 +175,3 @@ def _version(model: str) -> int:
 def _loss(judged: Judged) -> float:
     found: float = _SUM.unpack_from(judged.sums, LOSS * _SUM.size)[0]
     return found
-
-
-def _bins(judged: Judged) -> NDArray[np.float64]:
-    return np.frombuffer(judged.bins).reshape(BINS, 3)

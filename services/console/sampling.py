@@ -9,8 +9,10 @@ import time
 from collections.abc import Mapping, Sequence
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from services.console.picture import Picture
+from services.runtime.clients import client
 from services.runtime.errors import ThalwegError
 from services.runtime.kafka import in_words, read, reader
 from services.runtime.records import Record
@@ -21,6 +23,7 @@ EVERY_S = 1.0
 SAMPLE = 20  # predictions a second
 ANSWER_S = 2.0
 READ_S = 0.8
+LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 LITTLE = {
     "queued.min.messages": 1,
     "fetch.queue.backoff.ms": 10,
@@ -37,9 +40,8 @@ class Sampler:
         """`topics` are those whose growth is shown, by their kind."""
         self._settings, self._topics, self._predictions, self._picture = settings, topics, predictions, picture
         self._consumer: Consumer | None = None
-        self._asking: Consumer | None = None
+        self._asking: AdminClient | None = None
         self._partitions: dict[str, list[int]] = {}
-        self._turn = 0  # half of the topics each time
         self._read: dict[int, int] = {}  # up to where predictions were looked at
         self._last: dict[int, int] = {}  # where the last of them ended
         self._filled = 1.0  # which share of the newest offsets were predictions, and not where transactions ended
@@ -65,16 +67,14 @@ class Sampler:
     def _look(self) -> None:
         if self._consumer is None:
             self._consumer = reader(self._settings, **LITTLE)
-        if self._asking is None:  # of what is committed the embedded broker says now and then that it ends at 0
-            self._asking = reader(self._settings, **LITTLE, **{"isolation.level": "read_uncommitted"})
+        if self._asking is None:
+            self._asking = AdminClient(client(self._settings))
         consumer, asking = self._consumer, self._asking
         if not self._partitions:
-            self._partitions = self._find(asking)  # it is the one to know them anew
+            self._partitions = self._find(asking)
             self._read, self._last = {}, {}
-        self._turn += 1
-        due = [kind for place, kind in enumerate(self._topics) if kind == "predictions" or (place + self._turn) % 2]
-        ends = {kind: self._ends(asking, self._topics[kind]) for kind in due if self._topics[kind] in self._partitions}
-        missing = sorted(topic for topic in self._topics.values() if topic not in self._partitions)
+        ends = self._ends(asking)
+        missing = sorted(topic for kind, topic in self._topics.items() if kind not in self._partitions)
         lack = f"topics that are not there: {', '.join(missing)}" if missing else None
         sums = {kind: sum(found.values()) for kind, found in ends.items()}
         self._picture.ask(lambda core: core.ended(_now(), sums, lack))
@@ -83,15 +83,22 @@ class Sampler:
         if sample := self._sample(consumer, ends.get("predictions", {})):
             self._picture.ask(lambda core: core.sampled(sample, self._filled))
 
-    def _find(self, consumer: Consumer) -> dict[str, list[int]]:
-        known = consumer.list_topics(timeout=ANSWER_S).topics
-        return {topic: sorted(known[topic].partitions) for topic in self._topics.values() if topic in known}
+    def _find(self, asking: AdminClient) -> dict[str, list[int]]:
+        known = asking.list_topics(timeout=ANSWER_S).topics
+        return {kind: sorted(known[topic].partitions) for kind, topic in self._topics.items() if topic in known}
 
-    def _ends(self, consumer: Consumer, topic: str) -> dict[int, int]:
-        def end(partition: int) -> int:
-            return consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=ANSWER_S)[1]
+    def _ends(self, asking: AdminClient) -> dict[str, dict[int, int]]:
+        """Return where each partition ends, by its topic's kind: all are asked for at once.
 
-        return {partition: end(partition) for partition in self._partitions[topic]}
+        Of what is committed the embedded broker says now and then that it ends at 0; these ends are of all there is.
+        """
+        where = [(kind, p) for kind, partitions in self._partitions.items() for p in partitions]
+        asked = {TopicPartition(self._topics[kind], p): LATEST for kind, p in where}
+        told = asking.list_offsets(asked, request_timeout=ANSWER_S).values()
+        ends: dict[str, dict[int, int]] = {kind: {} for kind in self._partitions}
+        for (kind, partition), future in zip(where, told, strict=True):
+            ends[kind][partition] = future.result().offset
+        return ends
 
     def _sample(self, consumer: Consumer, ends: Mapping[int, int]) -> list[Record]:
         """Return some of the newest predictions that were not looked at."""

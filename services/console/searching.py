@@ -1,24 +1,27 @@
 """Finds single records on the log when somebody asks: bounded reads by a reader of its own, that is let go again."""
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeAlias
 
-from confluent_kafka import Consumer, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from services.runtime.errors import Retry
 from services.runtime.kafka import read, reader
 from services.runtime.records import Record
 from services.runtime.settings import Settings
 
+Wanted: TypeAlias = Callable[[Record], bool]
 ANSWER_S = 3.0
-PATIENCE_S = 4.0  # for all that one question reads
+PATIENCE_S = 8.0  # for all that one question reads
 CHUNK = 1_000
 LIMITS = {"enable.partition.eof": True, "queued.max.messages.kbytes": 4096}
 
 
 class Search:
-    """Reads for one question; Retry where the broker does not answer."""
+    """Reads for one question; Retry where the broker does not answer, or what is asked for takes too long to read."""
 
     def __init__(self, consumer: Consumer) -> None:
         self._consumer = consumer
@@ -29,16 +32,27 @@ class Search:
 
     def at(self, topic: str, partition: int, offset: int) -> Record | None:
         """Return the record at an offset, or the first one behind it."""
-        return next(self._from(topic, partition, offset, offset + 1), None)
+        low, end = self._bounds(topic, partition)
+        start = max(low, min(offset, end - 1))  # behind its end nothing would ever come
+        return next((record for record in self._from(topic, partition, start, end) if record.offset >= offset), None)
 
-    def newest(self, topic: str, partition: int, most: int, wanted: Callable[[Record], bool]) -> Record | None:
-        """Return the last record that is wanted among the newest `most` of a partition."""
-        low, high = self._bounds(topic, partition)
-        found = None
-        for record in self._from(topic, partition, max(low, high - most), high):
-            if wanted(record):
-                found = record
-        return found
+    def newest(self, topic: str, partition: int, most: int, wanted: Wanted) -> Record | None:
+        """Return the last record that is wanted among the newest `most` of a partition, the newest first."""
+        low, end = self._bounds(topic, partition)
+        lowest, start, chunk = max(low, end - most), end, CHUNK
+        limit = sys.maxsize  # the newest chunk goes as far as there is something
+        while start > lowest:
+            start, chunk = max(lowest, start - chunk), 2 * chunk
+            found = None
+            for record in self._from(topic, partition, start, end):
+                if record.offset >= limit:
+                    break
+                if wanted(record):
+                    found = record
+            if found is not None:
+                return found
+            end = limit = start
+        return None
 
     def behind(self, topic: str, partition: int, offset: int) -> Iterator[Record]:
         """Yield the records from an offset on, up to where the partition ends now."""
@@ -49,7 +63,7 @@ class Search:
         low, high = self._bounds(topic, partition)
         while low < high:
             middle = (low + high) // 2
-            record = self.at(topic, partition, middle)
+            record = next(self._from(topic, partition, middle, middle), None)
             where = 1 if record is None else side(record)
             if where == 0:
                 return record
@@ -63,22 +77,28 @@ class Search:
         return self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=ANSWER_S)
 
     def _from(self, topic: str, partition: int, start: int, end: int) -> Iterator[Record]:
-        if start >= end:
-            return
+        """Yield the records from `start` on to the partition's end, that is not before `end`.
+
+        The embedded broker says that it ends within its last batch.
+        """
         self._consumer.assign([TopicPartition(topic, partition, start)])
         try:
-            while time.monotonic() < self._ends_at:
-                first = self._consumer.poll(0.1)
-                messages = [] if first is None else [first, *self._consumer.consume(CHUNK, 0)]
-                for message in messages:
+            while True:
+                for message in self._there():
                     record = read(message)
-                    if record is None:  # the partition's end
-                        return
-                    yield record
-                    if record.offset >= end - 1:
+                    if record is not None:
+                        yield record
+                    elif (message.offset() or 0) >= end:
                         return
         finally:
             self._consumer.unassign()
+
+    def _there(self) -> list[Message]:
+        """Return a message with those behind it, or nothing yet; Retry where patience is over."""
+        if time.monotonic() > self._ends_at:
+            raise Retry(f"the log could not be read through within {PATIENCE_S:g} s")
+        first = self._consumer.poll(0.1)
+        return [] if first is None else [first, *self._consumer.consume(CHUNK, 0)]
 
 
 @contextmanager

@@ -26,15 +26,17 @@ from services.runtime.waiting import Wait
 
 Fold: TypeAlias = Callable[[ConsoleCore, Sequence[Record]], None]
 log = logging.getLogger(__name__)
-BATCH = 500
-GATHER_S = 0.25
+GATHER_S = 0.25  # to wake rarely costs least
+BATCH = 50  # at once: to read as much through ten times as much memory costs half as much again
 ANSWER_S = 5.0
 PAUSE_S = 1.0
 NEWEST = {"summaries": 20_000, "dead-letter": 2_000}  # records that are read of these at a start
-SCORED = 16  # summaries of `scored` of a batch that are folded: distributions need no more
+SCORED = 10  # summaries of `scored` a second that are folded, and one of each batch: distributions need no more
+SAVED = 200  # of them at once, after a time with fewer
 SAID = b"scored"  # in the head of a summary's bytes, its tag
 LIMITS = {  # nobody waits for a picture as for a prediction: few fetches, of much
-    "queued.max.messages.kbytes": 4096,
+    "queued.max.messages.kbytes": 8192,  # more than what comes meanwhile at 100,000 events a second
+    "fetch.queue.backoff.ms": 50,
     "fetch.message.max.bytes": 1 << 20,
     "fetch.min.bytes": 1 << 16,
     "fetch.wait.max.ms": 250,
@@ -53,6 +55,7 @@ class Tailing:
         self._kinds = {topic: kind for kind, topic in topics.items()}
         self._next: dict[str, int] = {}
         self._wait = Wait(SystemClock())
+        self._room, self._at = float(SAVED), 0.0  # for summaries of `scored`, and when that was counted
         self._folds: dict[str, Fold] = {
             "models": ConsoleCore.moved,
             "alerts": ConsoleCore.alarmed,
@@ -81,11 +84,11 @@ class Tailing:
     def _read(self, consumer: Consumer) -> None:
         consumer.assign([TopicPartition(topic, 0, self._start(consumer, topic)) for topic in self._kinds])
         while True:
-            messages = consumer.consume(BATCH, GATHER_S)
-            records = [record for message in messages if (record := read(message)) is not None]
-            if records:
-                self._wait.over()
-                self._fold(records)
+            time.sleep(GATHER_S)
+            while messages := consumer.consume(BATCH, 0):
+                if records := [record for message in messages if (record := read(message)) is not None]:
+                    self._wait.over()
+                    self._fold(records)
 
     def _start(self, consumer: Consumer, topic: str) -> int:
         """Return from where to read on."""
@@ -111,14 +114,21 @@ class Tailing:
                 self._picture.ask(partial(_folded, self._folds[kind], found))
 
     def _sum_up(self, records: Sequence[Record]) -> None:
-        """Decode all that is said of examples, and a few of the scored: of those there are many, and large ones."""
+        """Decode all that is said of examples, and of the scored what there is room for: many they are, and large."""
         examples = [record for record in records if SAID not in record.value[:8]]
-        scored = [record for record in records if SAID in record.value[:8]]
-        step = -(-len(scored) // SCORED) or 1
-        decoded = [decoded for record in (*examples, *scored[::step]) if (decoded := _decode(record)) is not None]
+        scored = self._some([record for record in records if SAID in record.value[:8]])
+        decoded = [decoded for record in (*examples, *scored) if (decoded := _decode(record)) is not None]
         labelled = [summary for summary in decoded if isinstance(summary, ExampleSummary)]
         others = [summary for summary in decoded if isinstance(summary, ScoredSummary)]
         self._picture.ask(lambda core: core.summed_up(labelled, others))
+
+    def _some(self, scored: Sequence[Record]) -> Sequence[Record]:
+        now = time.monotonic()
+        self._room, self._at = min(SAVED, self._room + SCORED * (now - self._at)), now
+        if len(scored) > self._room:
+            return scored[:1]
+        self._room -= len(scored)
+        return scored
 
 
 def _folded(fold: Fold, records: Sequence[Record], core: ConsoleCore) -> None:

@@ -3,6 +3,7 @@
 import datetime as dt
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any, TypeAlias
 
 import msgspec
@@ -82,8 +83,8 @@ class Tape:
         return self._seen.get(event_id)
 
     def newest(self, limit: int = SHOWN) -> list[Seen]:
-        ids = list(reversed(self._seen))[:limit]
-        return sorted((self._seen[one] for one in ids), key=lambda seen: -seen.at)
+        newest = islice(reversed(self._seen.values()), limit)
+        return sorted(newest, key=lambda seen: -seen.at)
 
     def similar(self, seen: Seen, limit: int = 8) -> list[str]:
         """Return the recent events of the same key whose score is nearest, nearest first."""

@@ -1,6 +1,8 @@
 """The HTTP server, with an end to its patience: uvicorn waits for ever for a request that does not come to its end."""
 
 import asyncio
+from contextlib import suppress
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -46,6 +48,26 @@ class PatientProtocol(H11Protocol):
         self.transport.close()
 
 
+class PromptServer(uvicorn.Server):
+    """Ends as soon as it is told to: uvicorn wakes ten times a second to see whether it was."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._told = asyncio.Event()
+
+    async def main_loop(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        while not await self.on_tick(0):  # sees to what is due once a second
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._told.wait(), 1.0)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._told.set)
+
+
 def run(app: ASGIApp, host: str, port: int, connections: int, patience_s: float, tls: Tls | None = None) -> None:
     """Serve until SIGTERM or SIGINT, at most so many connections at once."""
     protocol = type("Protocol", (PatientProtocol,), {"patience_s": patience_s})
@@ -62,7 +84,7 @@ def run(app: ASGIApp, host: str, port: int, connections: int, patience_s: float,
         timeout_graceful_shutdown=2,
         **({} if tls is None else _secured(tls)),
     )
-    uvicorn.Server(config).run()
+    PromptServer(config).run()
 
 
 def _secured(tls: Tls) -> dict[str, Any]:

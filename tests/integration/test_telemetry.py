@@ -102,11 +102,11 @@ def test_a_receiver_that_takes_nothing_holds_nobody_up(kind: str, silent: str, r
         began = time.perf_counter()
         telemetry.begin("process a", "consumer", None, {}).end()
         slowest = max(slowest, time.perf_counter() - began)
-    assert slowest < 1.0
+    assert slowest < 3.0  # a crowded machine lets a second pass; who waits for a receiver waits for five
     assert telemetry.dropped > 0
     began = time.perf_counter()
     telemetry.close()
-    assert time.perf_counter() - began < 4.0
+    assert time.perf_counter() - began < 4.5
     assert receiver.spans == []
 
 

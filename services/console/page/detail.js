@@ -8,7 +8,7 @@ export function explained(body, id) {
   const { prediction } = body;
   const weights = body.weights ?? prediction.weights ?? {};
   return [
-    head(prediction, body.label, id),
+    head(prediction, body, id),
     h("section", { class: "panel" }, h("h2", null, "Who said so"), mix(prediction.scores ?? {}, weights), facts(prediction)),
     h("section", { class: "panel" }, h("h2", null, "The way it took"), body.trace ? waterfall(body.trace.spans ?? []) : untraced(id)),
     h("section", { class: "panel" }, h("h2", null, `Features (${count(body.features?.length ?? 0)})`), features(body.features ?? [])),
@@ -16,12 +16,12 @@ export function explained(body, id) {
   ];
 }
 
-function head(prediction, label, id) {
+function head(prediction, { label, label_sought }, id) {
   const [[field, value] = ["", null]] = Object.entries(prediction.prediction ?? {});
   const known = label !== null && label !== undefined;
   return h("header", { class: "verdict" }, h("h2", null, prediction.event_id ?? id),
     h("p", { class: "said" }, h("b", { class: "n" }, number(value, 3)), ` ${plainly(field)}`, meter(value, "water")),
-    h("p", { class: known ? "label" : "label soft" }, known ? told(label) : "No label yet: it shows here when it has come."),
+    h("p", { class: known ? "label" : "label soft" }, known ? told(label) : label_sought ? "No label yet: it shows here when it has come." : "The log answers too slowly to look for a label: open this again."),
     prediction.degraded ? h("p", { class: "wrong" }, "Degraded: a model that should have answered did not.") : null);
 }
 
