@@ -125,9 +125,9 @@ def cost(pid: int) -> tuple[float, float]:
 
 
 def waking(times: int = 5) -> float:
-    """Return the processor time in ms of who sleeps a second and then does next to nothing: 0.1 on a quiet machine.
+    """Return the processor time in ms of who sleeps a second and then does next to nothing, each time.
 
-    Where the host takes memory away meanwhile it is 50 times as much, and so is most of what the console costs there.
+    It is the share of this machine in what is measured: some virtual ones take milliseconds to find memory again.
     """
     spent = time.process_time()
     for _ in range(times):
