@@ -9,7 +9,7 @@ from typing import TypeAlias
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 
 from services.runtime.errors import Retry
-from services.runtime.kafka import read, reader
+from services.runtime.kafka import bounds, read, reader
 from services.runtime.records import Record
 from services.runtime.settings import Settings
 
@@ -17,14 +17,15 @@ Wanted: TypeAlias = Callable[[Record], bool]
 ANSWER_S = 3.0
 PATIENCE_S = 8.0  # for all that one question reads
 CHUNK = 1_000
+BATCH = 10_000  # records of one, at most, as producers are set
 LIMITS = {"enable.partition.eof": True, "queued.max.messages.kbytes": 4096}
 
 
 class Search:
     """Reads for one question; Retry where the broker does not answer, or what is asked for takes too long to read."""
 
-    def __init__(self, consumer: Consumer) -> None:
-        self._consumer = consumer
+    def __init__(self, settings: Settings, consumer: Consumer) -> None:
+        self._settings, self._consumer = settings, consumer
         self._ends_at = time.monotonic() + PATIENCE_S
 
     def partitions(self, topic: str) -> list[int]:
@@ -60,7 +61,8 @@ class Search:
 
     def between(self, topic: str, partition: int, side: Callable[[Record], int]) -> Record | None:
         """Return the record whose `side` is 0, in a partition where it is negative before it and positive behind it."""
-        low, high = self._bounds(topic, partition)
+        low, end = self._bounds(topic, partition)
+        high = end
         while low < high:
             middle = (low + high) // 2
             record = next(self._from(topic, partition, middle, middle), None)
@@ -71,22 +73,22 @@ class Search:
                 high = middle
             else:
                 low = (middle if record is None else record.offset) + 1
-        return None
+        return next((one for one in self._from(topic, partition, end, end) if side(one) == 0), None)  # see _from
 
     def _bounds(self, topic: str, partition: int) -> tuple[int, int]:
-        return self._consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=ANSWER_S)
+        return bounds(self._settings, self._consumer, TopicPartition(topic, partition), ANSWER_S)
 
     def _from(self, topic: str, partition: int, start: int, end: int) -> Iterator[Record]:
-        """Yield the records from `start` on to the partition's end, that is not before `end`.
+        """Yield the records from `start` on to the partition's end, that was `end` when the broker was asked.
 
-        The embedded broker says that it ends within its last batch.
+        The embedded broker counts its last batch as one record, so there may be more behind it, a batch at most.
         """
         self._consumer.assign([TopicPartition(topic, partition, start)])
         try:
             while True:
                 for message in self._there():
                     record = read(message)
-                    if record is not None:
+                    if record is not None and record.offset < end + BATCH:
                         yield record
                     elif (message.offset() or 0) >= end:
                         return
@@ -106,7 +108,7 @@ def searching(settings: Settings) -> Iterator[Search]:
     """Open a search; whatever the broker says against it is Retry."""
     consumer = reader(settings, **LIMITS)
     try:
-        yield Search(consumer)
+        yield Search(settings, consumer)
     except KafkaException as error:
         raise Retry(f"the broker at {settings.broker}: {error.args[0].str()}") from error
     finally:

@@ -18,7 +18,7 @@ from services.console.core import ConsoleCore
 from services.console.picture import Picture
 from services.runtime.clock import SystemClock
 from services.runtime.errors import ThalwegError
-from services.runtime.kafka import in_words, read, reader
+from services.runtime.kafka import bounds, in_words, read, reader
 from services.runtime.records import Record
 from services.runtime.settings import Settings
 from services.runtime.summaries import ExampleSummary, ScoredSummary, Summary, decode_summary
@@ -92,7 +92,7 @@ class Tailing:
 
     def _start(self, consumer: Consumer, topic: str) -> int:
         """Return from where to read on."""
-        low, high = consumer.get_watermark_offsets(TopicPartition(topic, 0), timeout=ANSWER_S)
+        low, high = bounds(self._settings, consumer, TopicPartition(topic, 0), ANSWER_S)
         if (reached := self._next.get(topic)) is not None:
             if high < reached:
                 raise LogBeganAgain

@@ -8,6 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from functools import partial
 from typing import Any, TypeVar, cast
 
@@ -228,7 +229,7 @@ class Tail:
 
     def __init__(self, settings: Settings, topic: str, *, from_beginning: bool) -> None:
         self._consumer = reader(settings)
-        ends = _ends(self._consumer, topic)
+        ends = _ends(settings, self._consumer, topic)
         starts = dict.fromkeys(ends, OFFSET_BEGINNING) if from_beginning else ends
         self._consumer.assign([TopicPartition(topic, partition, start) for partition, start in starts.items()])
 
@@ -246,9 +247,22 @@ def reader(settings: Settings, **more: Any) -> Consumer:  # noqa: ANN401 - librd
     return Consumer(client(settings, **consumer_settings(settings) | group | more))
 
 
-def _ends(consumer: Consumer, topic: str) -> dict[int, int]:
+def bounds(settings: Settings, consumer: Consumer, where: TopicPartition, timeout: float) -> tuple[int, int]:
+    """Return the first offset that is kept and the end of what is committed. KafkaException if nobody says so in time.
+
+    While a transaction is open the embedded broker says of any partition of its that it ends at 0: then all counts.
+    """
+    low, end = consumer.get_watermark_offsets(where, timeout=timeout)
+    if end > 0:
+        return low, end
+    with closing(reader(settings, **{"isolation.level": "read_uncommitted"})) as asking:
+        low, end = asking.get_watermark_offsets(where, timeout=timeout)
+    return low, end
+
+
+def _ends(settings: Settings, consumer: Consumer, topic: str) -> dict[int, int]:
     def end(partition: int) -> int:
-        return consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=5)[1]
+        return bounds(settings, consumer, TopicPartition(topic, partition), ANSWER_S)[1]
 
     return {p: ask(f"where {topic}[{p}] ends", partial(end, p)) for p in partitions_of(consumer, topic)}
 

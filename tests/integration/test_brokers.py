@@ -12,6 +12,8 @@ from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType
 from infra.local import brokers
 from infra.local.brokers import Broker, BrokerUnavailable, TopicSpec
 from infra.local.processes import ChildDied, Children
+from services.runtime.kafka import Tail
+from services.runtime.settings import Settings
 
 
 @pytest.fixture(scope="module", params=["embedded", "kafka"])
@@ -98,6 +100,31 @@ def test_an_aborted_transaction_is_never_read(broker: Broker) -> None:
     producer.produce("aborted", b"after", partition=0)
     producer.commit_transaction(30)
     assert read(broker, "aborted", until=b"after") == [b"after"]
+
+
+def test_who_listens_from_now_on_hears_nothing_of_before(broker: Broker) -> None:
+    """Whether a transaction is open when it begins or not; what that one writes may be heard."""
+    brokers.create_topics(broker, {"heard": TopicSpec()})
+    producer = transactional(broker, "speaking")
+
+    def say(value: bytes) -> None:
+        producer.begin_transaction()
+        producer.produce("heard", value, partition=0)
+        assert producer.flush(30) == 0
+
+    say(b"before")
+    producer.commit_transaction(30)
+    say(b"open")
+    tail = Tail(Settings(broker=broker.address), "heard", from_beginning=False)
+    producer.commit_transaction(30)
+    say(b"after")
+    producer.commit_transaction(30)
+    heard, deadline = set[bytes](), time.monotonic() + 30
+    while b"after" not in heard:
+        assert time.monotonic() < deadline, heard
+        heard |= {record.value for record in tail.poll(100, 0.2)}
+    tail.close()
+    assert heard <= {b"open", b"after"}
 
 
 def test_topics_are_created_once_and_keep_everything_unless_told(broker: Broker) -> None:

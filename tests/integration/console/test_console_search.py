@@ -1,8 +1,10 @@
 """What a question finds on a real broker's log, and that it says so where it could not look through all of it."""
 
 from collections.abc import Callable
+from threading import Timer
 
 import pytest
+from confluent_kafka import Producer
 
 from services.console import searching
 from services.console.searching import Search, Wanted
@@ -79,3 +81,19 @@ def test_who_has_no_time_left_does_not_say_that_there_is_nothing(written: Log, m
     for question in questions:
         with searching.searching(written.settings) as search, pytest.raises(Retry, match="within 0 s"):
             question(search, written.stream.topic(WHERE[0]))
+
+
+def test_an_open_transaction_hides_nothing_that_stands(written: Log) -> None:
+    """While one is open the embedded broker says that a partition ends at 0; what it has is found once it is over."""
+    topic = written.stream.topic(WHERE[0])
+    producer = Producer({"bootstrap.servers": written.settings.broker, "transactional.id": "writer", "log_level": 0})
+    producer.init_transactions(10)
+    producer.begin_transaction()
+    producer.produce(topic, b"open", partition=WHERE[1])
+    assert producer.flush(10) == 0
+    ending = Timer(1.0, lambda: producer.commit_transaction(10))
+    ending.start()
+    found = find(written, WRITTEN, 7)
+    ending.join()
+    assert found is not None
+    assert found.offset == 7
