@@ -1,14 +1,16 @@
-"""What the console costs, with as much behind it as 100,000 events a second make: processor time and memory.
+"""What the console costs, while one page follows its live stream: processor time and memory, measured twice.
 
     .venv/bin/python loadtests/console.py --events 100000 --seconds 60
 
-Starts the embedded broker and a console, writes the summaries, predictions and models that so many events a second
-would make (predictions: a part of them, since the console reads few of them however many there are), sends the spans
-of ten traces a second, and follows the live stream as one page does.
+First beside a whole run of flights that is kept as full as this machine can, traced at the usual rate. Then with as
+much behind it as 100,000 events a second make: of a Thalweg only the embedded broker and the console run, and the test
+writes the summaries, predictions and models that so many events a second would make (predictions: a part of them, since
+the console reads few of them however many there are), and sends the spans of ten traces a second.
 """
 
 import argparse
 import os
+import statistics
 import sys
 import tempfile
 import threading
@@ -21,19 +23,24 @@ import msgspec
 import numpy as np
 from confluent_kafka import Producer
 from span_store import request
+from telemetry import Full
 
 from infra.local import brokers
 from infra.local.brokers import TopicSpec, free_ports
 from infra.local.processes import Children
+from infra.local.stack import Options, Stack
+from services.console.tokens import make_tokens, tokens_path
 from services.runtime.layout import Layout
 from services.runtime.models import BATCH, Weighed
 from services.runtime.stream import TOPICS, UNPARTITIONED, Stream, load_stream
 from services.runtime.summaries import BINS, ExampleSummary, Judged, ScoredSummary, Source, encode_summary
 
-ROOT = Path(__file__).parents[1]
+SCHEMAS = Path(__file__).parents[1] / "schemas"
 TICKS = os.sysconf("SC_CLK_TCK")
 PREDICTIONS = 5_000  # a second, at most
 TURN_S = 0.1
+WARM_S = 5.0  # what a start costs is no part of it
+TIME_S = 5.0
 
 
 class Load:
@@ -136,8 +143,48 @@ def waking(times: int = 5) -> float:
     return (time.process_time() - spent) / times * 1e3
 
 
+class Watched:
+    """A console whose page is followed, and what it costs."""
+
+    def __init__(self, url: str, pid: int, token: str) -> None:
+        self._pid, self._told = pid, [0]
+        threading.Thread(target=follow, args=(url, token, self._told), daemon=True).start()
+        self._largest = 0.0
+
+    def begin(self) -> None:
+        self._began, self._spent, self._before = time.monotonic(), cost(self._pid)[0], self._told[0]
+
+    def look(self) -> None:
+        self._largest = max(self._largest, cost(self._pid)[1])
+
+    def end(self) -> dict[str, float]:
+        self.look()
+        lasted, spent = time.monotonic() - self._began, cost(self._pid)[0] - self._spent
+        return {
+            "share_of_a_core": round(spent / lasted, 4),
+            "memory_mb": round(self._largest, 1),
+            "page_bytes_a_second": round((self._told[0] - self._before) / lasted),
+        }
+
+
+def measure_full(seconds: float) -> dict[str, float]:
+    """Return what it costs beside a whole run that is as busy as can be."""
+    stream = load_stream(SCHEMAS, "flights")
+    with tempfile.TemporaryDirectory() as name, Stack(Options("flights", run_dir=Path(name)), stream, SCHEMAS) as stack:
+        [console] = [child for child in stack.children if child.name == "console"]
+        tokens, _ = make_tokens(tokens_path(stack.data))
+        full, watched = Full(stack, SCHEMAS), Watched(stack.console, console.pid, tokens.reading)
+        full.keep(WARM_S)
+        watched.begin()
+        throughput = []
+        for _ in range(round(seconds / TIME_S)):
+            throughput.append(full.keep(TIME_S).throughput)
+            watched.look()
+        return {"events_a_second": round(statistics.median(throughput))} | watched.end()
+
+
 def measure(events: int, seconds: float) -> dict[str, Any]:
-    stream = load_stream(ROOT / "schemas", "flights")
+    stream = load_stream(SCHEMAS, "flights")
     with tempfile.TemporaryDirectory() as name, Children(Path(name) / "logs") as children:
         folder = Path(name)
         broker = brokers.start("embedded", children, folder)
@@ -158,28 +205,22 @@ def _measure(url: str, pid: int, folder: Path, load: Load, seconds: float) -> di
         except httpx.HTTPError:
             time.sleep(0.2)
     token = msgspec.json.decode((folder / "console" / "tokens.json").read_bytes())["reading"]
-    told = [0]
-    threading.Thread(target=follow, args=(url, token, told), daemon=True).start()
+    watched = Watched(url, pid, token)
     writer = threading.Thread(target=load.run)
     writer.start()
-    time.sleep(5)  # what a start costs is no part of it
-    began, (spent, _) = time.monotonic(), cost(pid)
-    largest = 0.0
-    while time.monotonic() - began < seconds:
+    time.sleep(WARM_S)
+    watched.begin()
+    ends_at = time.monotonic() + seconds
+    while time.monotonic() < ends_at:
         body = request(int(time.time()))
         httpx.post(f"{url}/v1/traces", content=body, headers={"Content-Type": "application/x-protobuf"})
-        largest = max(largest, cost(pid)[1])
+        watched.look()
         time.sleep(2.0)
-    lasted, (now, _) = time.monotonic() - began, cost(pid)
+    found = watched.end()
     load.stopped = True
     writer.join()
     quality = httpx.get(f"{url}/api/quality", headers={"Authorization": f"Bearer {token}"}).json()
-    return {
-        "share_of_a_core": round((now - spent) / lasted, 4),
-        "memory_mb": round(largest, 1),
-        "page_bytes_a_second": round(told[0] / (lasted + 5)),
-        "labelled_rows_shown": sum(point[2] for point in quality["points"]),
-    }
+    return found | {"labelled_rows_shown": sum(point[2] for point in quality["points"])}
 
 
 def main() -> int:
@@ -187,7 +228,9 @@ def main() -> int:
     parser.add_argument("--events", type=int, default=100_000, help="a second")
     parser.add_argument("--seconds", type=float, default=60.0)
     given = parser.parse_args()
-    print({"wake_ms": round(waking(), 2)} | measure(given.events, given.seconds))
+    print(f"a process that does nothing: {waking():.2f} ms of processor time each time that it wakes", flush=True)
+    print("a full run:", measure_full(given.seconds), flush=True)
+    print(f"{given.events:,} events/s behind it:", measure(given.events, given.seconds))
     return 0
 
 
