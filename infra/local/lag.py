@@ -5,7 +5,7 @@ from typing import Any
 
 from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from services.runtime.kafka import reader
+from services.runtime.kafka import bounds, reader
 from services.runtime.settings import Settings
 
 PATIENCE_S = 5.0
@@ -20,7 +20,7 @@ def behind(settings: Settings, group: str, topic: str) -> int | None:
     more: dict[str, Any] = {"enable.partition.eof": True, "max.partition.fetch.bytes": 1024, "log_level": 0}
     consumer = reader(settings, **more, **{"group.id": group})
     try:
-        return _behind(consumer, _committed(consumer, topic))
+        return _behind(settings, consumer, _committed(consumer, topic))
     except KafkaException:
         return None
     finally:
@@ -33,7 +33,7 @@ def _committed(consumer: Consumer, topic: str) -> list[TopicPartition]:
     return [TopicPartition(topic, p.partition, p.offset if p.offset >= 0 else OFFSET_BEGINNING) for p in found]
 
 
-def _behind(consumer: Consumer, starts: list[TopicPartition]) -> int | None:
+def _behind(settings: Settings, consumer: Consumer, starts: list[TopicPartition]) -> int | None:
     consumer.assign(starts)
     found: dict[int | None, int] = {}
     deadline = time.monotonic() + PATIENCE_S
@@ -42,16 +42,16 @@ def _behind(consumer: Consumer, starts: list[TopicPartition]) -> int | None:
             return None
         message = consumer.poll(0.1)
         if message is not None and message.partition() not in found:
-            found[message.partition()] = _from(consumer, message)
+            found[message.partition()] = _from(settings, consumer, message)
     return sum(found.values())
 
 
-def _from(consumer: Consumer, message: Message) -> int:
+def _from(settings: Settings, consumer: Consumer, message: Message) -> int:
     """Count from the first record that is there up to the end of its partition."""
     error = message.error()
     if error is None:
         place = TopicPartition(str(message.topic()), message.partition() or 0)
-        end = consumer.get_watermark_offsets(place, timeout=PATIENCE_S)[1]
+        end = bounds(settings, consumer, place, PATIENCE_S)[1]
         return max(end - (message.offset() or 0), 1)
     if error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - its public name
         return 0

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import TypeAlias
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
@@ -25,6 +24,7 @@ class Asking:
 
     def __init__(self, settings: Settings, groups: Sequence[str]) -> None:
         self._any = reader(settings, **{"enable.partition.eof": True, "max.partition.fetch.bytes": 1024})
+        self._all = reader(settings, **{"isolation.level": "read_uncommitted"})
         self._groups = {group: reader(settings, **{"group.id": group}) for group in groups}
         self._pool = ThreadPoolExecutor(8, "offsets")
 
@@ -35,7 +35,7 @@ class Asking:
         except KafkaException as error:
             raise BrokerSilent(str(error.args[0].str())) from error
         found = [Position(topic, number) for topic in topics if topic in known for number in known[topic].partitions]
-        ends = self._pool.map(partial(_end, self._any), found)
+        ends = self._pool.map(self._end, found)
         return {position: end for position, end in zip(found, ends, strict=True) if end is not None}
 
     def committed(self, wanted: Mapping[str, Sequence[Position]]) -> dict[str, Offsets]:
@@ -64,20 +64,21 @@ class Asking:
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
-        for consumer in (self._any, *self._groups.values()):
+        for consumer in (self._any, self._all, *self._groups.values()):
             consumer.close()
+
+    def _end(self, position: Position) -> int | None:
+        """Return where what is committed ends; None if nobody says so. Of 0 see `kafka.bounds`."""
+        where = TopicPartition(position.topic, position.partition)
+        try:
+            committed: int = self._any.get_watermark_offsets(where, timeout=PATIENCE_S)[1]
+            return committed or self._all.get_watermark_offsets(where, timeout=PATIENCE_S)[1]
+        except KafkaException:
+            return None
 
 
 def _position(message: Message) -> Position:
     return Position(str(message.topic()), message.partition() or 0)
-
-
-def _end(consumer: Consumer, position: Position) -> int | None:
-    where = TopicPartition(position.topic, position.partition)
-    try:
-        return consumer.get_watermark_offsets(where, timeout=PATIENCE_S)[1]
-    except KafkaException:
-        return None
 
 
 def _committed(consumer: Consumer, positions: Sequence[Position]) -> Offsets:
