@@ -204,8 +204,8 @@ def _measure(url: str, pid: int, folder: Path, load: Load, seconds: float) -> di
             break
         except httpx.HTTPError:
             time.sleep(0.2)
-    token = msgspec.json.decode((folder / "console" / "tokens.json").read_bytes())["reading"]
-    watched = Watched(url, pid, token)
+    tokens, _ = make_tokens(tokens_path(folder))
+    watched = Watched(url, pid, tokens.reading)
     writer = threading.Thread(target=load.run)
     writer.start()
     time.sleep(WARM_S)
@@ -219,7 +219,7 @@ def _measure(url: str, pid: int, folder: Path, load: Load, seconds: float) -> di
     found = watched.end()
     load.stopped = True
     writer.join()
-    quality = httpx.get(f"{url}/api/quality", headers={"Authorization": f"Bearer {token}"}).json()
+    quality = httpx.get(f"{url}/api/quality", headers={"Authorization": f"Bearer {tokens.reading}"}).json()
     return found | {"labelled_rows_shown": sum(point[2] for point in quality["points"])}
 
 

@@ -1,5 +1,6 @@
 """Spans on their way to a real receiver, and what becomes of them, and of the service, when there is none."""
 
+import gc
 import socket
 import subprocess
 import sys
@@ -98,15 +99,19 @@ def test_a_receiver_that_takes_nothing_holds_nobody_up(kind: str, silent: str, r
     receiver.status = 400
     telemetry = Telemetry({"silent": silent, "closed": closed(), "refusing": receiver.url}[kind], "features")
     slowest = 0.0
-    for _ in range(2 * QUEUE):
-        began = time.perf_counter()
-        telemetry.begin("process a", "consumer", None, {}).end()
-        slowest = max(slowest, time.perf_counter() - began)
-    assert slowest < 3.0  # a crowded machine lets a second pass; who waits for a receiver waits for five
+    gc.disable()  # a collection goes through all that the tests before this one hold
+    try:
+        for _ in range(2 * QUEUE):
+            began = time.perf_counter()
+            telemetry.begin("process a", "consumer", None, {}).end()
+            slowest = max(slowest, time.perf_counter() - began)
+    finally:
+        gc.enable()
+    assert slowest < 1.0
     assert telemetry.dropped > 0
     began = time.perf_counter()
     telemetry.close()
-    assert time.perf_counter() - began < 4.5
+    assert time.perf_counter() - began < 4.0
     assert receiver.spans == []
 
 

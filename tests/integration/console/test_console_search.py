@@ -1,14 +1,20 @@
 """What a question finds on a real broker's log, and that it says so where it could not look through all of it."""
 
 from collections.abc import Callable
+from pathlib import Path
 from threading import Timer
 
 import pytest
 from confluent_kafka import Producer
 
 from services.console import searching
+from services.console.core import ConsoleCore
+from services.console.finding import Finding
+from services.console.picture import Picture
 from services.console.searching import Search, Wanted
+from services.console.store import Store
 from services.runtime.errors import Retry
+from services.runtime.pii import open_masker
 from services.runtime.records import Record
 from tests.consoles import Log
 
@@ -97,3 +103,30 @@ def test_an_open_transaction_hides_nothing_that_stands(written: Log) -> None:
     ending.join()
     assert found is not None
     assert found.offset == 7
+
+
+def test_a_label_that_there_is_no_time_to_look_for_hides_no_prediction(
+    written: Log, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The story says whether a label was sought; a log that is slow is no label that has not come."""
+    stream, settings = written.stream, written.settings
+    said = {"prediction": {"late": 0.25}, "scores": {}, "weights": {}, "event_time": "2014-01-01T10:42:00Z"}
+    written.say("predictions", said | {"event_id": "slow", "key": "JFK", "source": {"partition": 0, "offset": 5}})
+    masker, store = open_masker(stream, tmp_path), Store(tmp_path / "spans.db", 1 << 24)
+    picture = Picture(lambda: ConsoleCore(stream, masker.value))
+    topics = {kind: stream.topic(kind) for kind in ("predictions", "scored", "labels")}
+    finding, newest = Finding(stream, settings, topics, picture, store, masker), Search.newest
+
+    def slow(search: Search, topic: str, partition: int, most: int, wanted: Wanted) -> Record | None:
+        if topic == topics["labels"]:
+            raise Retry("no time left")
+        return newest(search, topic, partition, most, wanted)
+
+    try:
+        for sought in (True, False):
+            story = finding.find("slow")
+            assert story is not None
+            assert (story["prediction"]["event_id"], story["label"], story["label_sought"]) == ("slow", None, sought)
+            monkeypatch.setattr(Search, "newest", slow)
+    finally:
+        store.close()
